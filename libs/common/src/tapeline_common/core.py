@@ -1,0 +1,119 @@
+"""A service's core: what it knows, what it concludes, how it learns.
+
+A core is a deterministic function of the tape. It is synchronous and does no I/O; it reads no clock, draws no random
+number and logs nothing. Time is the stamp of the fact at hand, chance is ``chance.draw``, ids are derived. Carrying
+facts to a core, and its decisions to the ledger, is the business of the gears (``loop``, ``service``), not of this
+module.
+
+The laws every gear keeps:
+
+* A core hears facts in position order.
+* ``step`` = learn the fact, decide, learn our own decisions at once (not where they later lie on the tape).
+* When a core's own decision is reached on the tape, the core is asked once more (``confirms``): this is the last
+  moment to withhold an effect, after everything recorded before it has been heard.
+* A core's clock is the running maximum of the stamps it heard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from tapeline_common import money  # noqa: F401  (sets the exact decimal context for every core)
+from tapeline_common.events import SAYS, Event
+
+S = TypeVar("S")
+
+Decide = Callable[[S, Any, "Stamp"], Sequence[Event]]
+"""Reads the state and returns facts. Never writes."""
+
+Evolve = Callable[[S, Any, "Stamp"], None]
+"""Writes the state and returns nothing."""
+
+
+class Stamp(msgspec.Struct, frozen=True, gc=False):
+    """Where and when a fact is handled.
+
+    Attributes:
+        pos: position on the tape of the fact at hand; a core's own new decisions are learnt with their cause's stamp.
+        time_ns: the core's clock in UTC nanoseconds: the latest stamp it has heard, including this one.
+    """
+
+    pos: int
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Core(Generic[S]):
+    """One author's tables: what it hears, what it may say, and the functions in between.
+
+    Attributes:
+        name: the author whose facts this core says; one of ``events.SAYS``.
+        initial: makes the state of a core that has heard nothing.
+        evolves: how each heard (or own) fact changes the state.
+        decides: what is concluded from each heard fact.
+        confirms: asked when one of our own recorded facts is reached on the tape.
+    """
+
+    name: str
+    initial: Callable[[], S]
+    evolves: Mapping[type[Event], Evolve[S]]
+    decides: Mapping[type[Event], Decide[S]]
+    confirms: Mapping[type[Event], Decide[S]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.name not in SAYS:
+            raise ValueError(f"core {self.name!r} is no author; events.SAYS names {', '.join(SAYS)}")
+        own = set(self.says)
+        foreign = [event.__name__ for event in self.confirms if event not in own]
+        if foreign:
+            raise ValueError(f"core {self.name!r} confirms facts of others: {', '.join(foreign)}")
+
+    @property
+    def says(self) -> tuple[type[Event], ...]:
+        """The event types this core may record."""
+        return SAYS[self.name]
+
+    @property
+    def hears(self) -> tuple[type[Event], ...]:
+        """Every event type that reaches this core, its own included, in table order and without repeats."""
+        return tuple(dict.fromkeys([*self.evolves, *self.decides, *self.confirms]))
+
+
+def learn(core: Core[S], state: S, event: Event, stamp: Stamp) -> None:
+    """Let the state take in one fact; facts the core has no row for leave it as it is."""
+    evolve = core.evolves.get(type(event))
+    if evolve is not None:
+        evolve(state, event, stamp)
+
+
+def learn_all(core: Core[S], state: S, events: Iterable[Event], stamp: Stamp) -> None:
+    for event in events:
+        learn(core, state, event, stamp)
+
+
+def step(core: Core[S], state: S, event: Event, stamp: Stamp) -> Sequence[Event]:
+    """Handle one fact of somebody else (or an outside fact): learn it, decide, learn what was decided.
+
+    Returns the decisions, in order; they are asked to be recorded as one answer.
+    """
+    learn(core, state, event, stamp)
+    decide = core.decides.get(type(event))
+    if decide is None:
+        return ()
+    decisions = decide(state, event, stamp)
+    learn_all(core, state, decisions, stamp)
+    return decisions
+
+
+def confirm(core: Core[S], state: S, event: Event, stamp: Stamp) -> Sequence[Event]:
+    """Reach our own recorded decision on the tape: it is known already, so only ask whether it still holds."""
+    ask = core.confirms.get(type(event))
+    if ask is None:
+        return ()
+    decisions = ask(state, event, stamp)
+    learn_all(core, state, decisions, stamp)
+    return decisions

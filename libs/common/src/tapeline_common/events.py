@@ -1,0 +1,722 @@
+"""Every fact the platform can record, grouped by the one author who may say it.
+
+A fact is past tense, frozen and complete. The union is closed: what is not in ``SAYS`` cannot be recorded, and each
+type belongs to exactly one author. Fields may be added with defaults; a fact is never renamed or retyped, a new
+meaning is a new fact.
+
+Money, prices and quantities are ``Decimal``; the prices of a bar are decimal text as the source printed it (exact, and
+free of conversion on the hot path); floats appear in indicators and models only. Times are UTC nanoseconds.
+
+This module holds no behaviour. ``about`` names the field that says which stream a fact belongs to: everything about
+one instrument, order or strategy shares a stream and counts its versions.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, ClassVar, TypeAlias
+
+import msgspec
+
+from tapeline_common.values import (
+    CancelReason,
+    DataFault,
+    DecimalText,
+    Decline,
+    FeedTroubleKind,
+    HaltReason,
+    InstrumentId,
+    Liquidity,
+    ModelId,
+    OrderId,
+    OrderState,
+    OrderType,
+    PositionSide,
+    PresetRefusal,
+    PromotionRefusal,
+    Purpose,
+    Realm,
+    Refusal,
+    Regime,
+    Rejection,
+    Side,
+    StrategyId,
+    TimeInForce,
+    TrainingFault,
+    Withheld,
+)
+
+ParameterValue: TypeAlias = int | float | str | bool
+Parameters: TypeAlias = dict[str, ParameterValue]
+
+
+class Event(msgspec.Struct, frozen=True, tag_field="type", tag=True, forbid_unknown_fields=True, gc=False):
+    """Base of every fact. ``about``: the field naming the stream, or empty for facts about the whole run."""
+
+    about: ClassVar[str] = ""
+    schema: ClassVar[int] = 1
+
+
+# ---- operator: configuration and control -------------------------------------------------------------------------
+
+
+class RunStarted(Event, frozen=True, gc=False):
+    """The first fact of every tape. ``tape`` makes client order ids unique across tapes."""
+
+    run: str
+    tape: str
+    realm: Realm
+    seed: int
+    currency: str
+    code_version: str
+
+
+class AccountFunded(Event, frozen=True, gc=False):
+    about: ClassVar[str] = "account"
+    account: str
+    currency: str
+    amount: Decimal
+
+
+class VenueConfigured(Event, frozen=True, gc=False):
+    """Costs and fill rules of a simulated venue. Rates are fractions of notional; ``None`` means no cap.
+
+    Attributes:
+        slippage_bps: adverse move of every taker fill, in basis points of the price.
+        participation: most of a bar's volume that our fills may take, as a fraction; the rest carries over.
+    """
+
+    about: ClassVar[str] = "venue"
+    venue: str
+    maker_fee: Decimal
+    taker_fee: Decimal
+    slippage_bps: Decimal
+    participation: Decimal | None = None
+
+
+class InstrumentLimits(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """Limits of one instrument; ``None`` means not limited, and says so on the tape."""
+
+    max_order_notional: Decimal | None = None
+    max_position: Decimal | None = None
+
+
+class LimitsSet(Event, frozen=True, gc=False):
+    """What risk enforces. ``None`` means not limited. Notionals are in account currency, positions in base units.
+
+    Attributes:
+        max_daily_loss: loss since 00:00 UTC, marked to market, at which trading halts.
+        max_price_age_ms: how old the last price may be when an order is judged.
+        max_input_age_ms: how old a strategy's decision may be when risk judges it.
+        price_collar_bps: how far a limit or stop price may lie from the last price, on the aggressive side.
+    """
+
+    max_order_notional: Decimal | None = None
+    max_position: Decimal | None = None
+    max_gross_exposure: Decimal | None = None
+    max_open_positions: int | None = None
+    max_daily_loss: Decimal | None = None
+    max_price_age_ms: int | None = None
+    max_input_age_ms: int | None = None
+    price_collar_bps: Decimal | None = None
+    approval_valid_ms: int = 60_000
+    instruments: dict[InstrumentId, InstrumentLimits] = {}
+
+
+class StrategyConfigured(Event, frozen=True, gc=False):
+    """One strategy instance, bound to exactly these instruments. ``regimes`` empty: it does not look at regimes."""
+
+    about: ClassVar[str] = "strategy"
+    strategy: StrategyId
+    kind: str
+    instruments: tuple[InstrumentId, ...]
+    timeframe: str
+    size: Decimal
+    parameters: Parameters
+    regimes: tuple[Regime, ...] = ()
+    uses_presets: bool = False
+
+
+class RegimeConfigured(Event, frozen=True, gc=False):
+    """Whether and how regimes are learnt for an instrument. ``train_bars`` is the rolling window of a fit."""
+
+    about: ClassVar[str] = "instrument"
+    instrument: InstrumentId
+    train_bars: int
+    refit_bars: int
+    promote_first: bool
+
+
+class BanditConfigured(Event, frozen=True, gc=False):
+    """Settings of the preset bandit: prior precision, exploration scale, discount and probability floor per arm."""
+
+    prior_precision: float
+    scale: float
+    discount: float
+    floor: float
+
+
+class PresetRequested(Event, frozen=True, gc=False):
+    about: ClassVar[str] = "strategy"
+    strategy: StrategyId
+    preset: str
+    parameters: Parameters
+
+
+class HaltRequested(Event, frozen=True, gc=False):
+    issuer: str
+    reason: str
+
+
+class FlattenRequested(Event, frozen=True, gc=False):
+    issuer: str
+    reason: str
+
+
+class StrategyDisableRequested(Event, frozen=True, gc=False):
+    about: ClassVar[str] = "strategy"
+    strategy: StrategyId
+    issuer: str
+    reason: str
+
+
+class ResumeRequested(Event, frozen=True, gc=False):
+    """Loosening: carries the operator's sequence and Ed25519 signature as verified at the door."""
+
+    issuer: str
+    reason: str
+    sequence: int
+    signature: str
+
+
+class StrategyEnableRequested(Event, frozen=True, gc=False):
+    about: ClassVar[str] = "strategy"
+    strategy: StrategyId
+    issuer: str
+    reason: str
+    sequence: int
+    signature: str
+
+
+class PromotionRequested(Event, frozen=True, gc=False):
+    about: ClassVar[str] = "model"
+    model: ModelId
+    issuer: str
+    reason: str
+    sequence: int
+    signature: str
+
+
+class RollbackRequested(Event, frozen=True, gc=False):
+    """Go back to the model promoted before the current one."""
+
+    about: ClassVar[str] = "instrument"
+    instrument: InstrumentId
+    issuer: str
+    reason: str
+    sequence: int
+    signature: str
+
+
+# ---- marketdata --------------------------------------------------------------------------------------------------
+
+
+class InstrumentListed(Event, frozen=True, gc=False):
+    """What can be traded. ``None`` for tick or lot: prices or quantities are taken as they are.
+
+    Attributes:
+        bars_per_year: used to annualise statistics; 365 days of trading for crypto, 252 sessions for equities.
+    """
+
+    about: ClassVar[str] = "instrument"
+    instrument: InstrumentId
+    name: str
+    venue: str
+    base: str
+    quote: str
+    tick_size: Decimal | None = None
+    lot_size: Decimal | None = None
+    min_notional: Decimal | None = None
+    calendar: str = "24/7"
+
+
+class FeedOpened(Event, frozen=True, gc=False):
+    """Where bars come from, and what was found out about the source (time unit, timeframe, content hash)."""
+
+    about: ClassVar[str] = "instrument"
+    instrument: InstrumentId
+    source: str
+    timeframe: str
+    detail: str
+
+
+class BarClosed(Event, frozen=True, gc=False):
+    about: ClassVar[str] = "instrument"
+    instrument: InstrumentId
+    timeframe: str
+    open_ns: int
+    close_ns: int
+    open: DecimalText
+    high: DecimalText
+    low: DecimalText
+    close: DecimalText
+    volume: DecimalText
+
+
+class DataRejected(Event, frozen=True, gc=False):
+    """A bar that was not accepted as it came, or (GAP) bars that never came."""
+
+    about: ClassVar[str] = "instrument"
+    instrument: InstrumentId
+    fault: DataFault
+    open_ns: int
+    detail: str
+
+
+class FeedInterrupted(Event, frozen=True, gc=False):
+    about: ClassVar[str] = "instrument"
+    instrument: InstrumentId
+    kind: FeedTroubleKind
+    detail: str
+
+
+class FeedResumed(Event, frozen=True, gc=False):
+    about: ClassVar[str] = "instrument"
+    instrument: InstrumentId
+    backfilled: int
+
+
+class FundingPublished(Event, frozen=True, gc=False):
+    """A perpetual's funding rate took effect: longs pay shorts ``rate`` of notional at ``mark_price``."""
+
+    about: ClassVar[str] = "instrument"
+    instrument: InstrumentId
+    rate: Decimal
+    mark_price: Decimal
+
+
+# ---- venue -------------------------------------------------------------------------------------------------------
+
+
+class OrderAccepted(Event, frozen=True, gc=False):
+    about: ClassVar[str] = "order"
+    order: OrderId
+    client_order_id: str
+    venue_order_id: str
+
+
+class OrderRejected(Event, frozen=True, gc=False):
+    about: ClassVar[str] = "order"
+    order: OrderId
+    client_order_id: str
+    reason: Rejection
+    detail: str
+
+
+class OrderFilled(Event, frozen=True, gc=False):
+    """One execution. Every cost is visible here.
+
+    Attributes:
+        slippage: adverse difference per unit between ``price`` and the undisturbed price, in quote currency.
+        trade_id: the venue's name of this execution; a fill is counted once by (order, trade_id).
+    """
+
+    about: ClassVar[str] = "order"
+    order: OrderId
+    client_order_id: str
+    strategy: StrategyId
+    instrument: InstrumentId
+    trade_id: str
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    fee: Decimal
+    fee_currency: str
+    liquidity: Liquidity
+    slippage: Decimal
+
+
+class OrderCanceled(Event, frozen=True, gc=False):
+    about: ClassVar[str] = "order"
+    order: OrderId
+    client_order_id: str
+    reason: CancelReason
+
+
+class OrderExpired(Event, frozen=True, gc=False):
+    about: ClassVar[str] = "order"
+    order: OrderId
+    client_order_id: str
+
+
+class OrderOutcomeUnknown(Event, frozen=True, gc=False):
+    about: ClassVar[str] = "order"
+    order: OrderId
+    client_order_id: str
+    detail: str
+
+
+class BalanceReported(Event, frozen=True, gc=False):
+    """What the venue says we hold, per currency."""
+
+    about: ClassVar[str] = "venue"
+    venue: str
+    balances: dict[str, Decimal]
+
+
+# ---- ledger ------------------------------------------------------------------------------------------------------
+
+
+class PositionChanged(Event, frozen=True, gc=False):
+    """A strategy's position after a fill. Signed quantity in base units; money in the instrument's quote currency."""
+
+    about: ClassVar[str] = "instrument"
+    strategy: StrategyId
+    instrument: InstrumentId
+    quantity: Decimal
+    average_price: Decimal
+    realised_pnl: Decimal
+    fees: Decimal
+
+
+class TradeClosed(Event, frozen=True, gc=False):
+    """A position returned to flat (or turned). ``decision`` is the preset decision the opening order was made under."""
+
+    about: ClassVar[str] = "strategy"
+    trade: str
+    strategy: StrategyId
+    instrument: InstrumentId
+    side: PositionSide
+    quantity: Decimal
+    entry_price: Decimal
+    exit_price: Decimal
+    opened_ns: int
+    closed_ns: int
+    pnl: Decimal
+    fees: Decimal
+    decision: str
+
+
+class EquityMarked(Event, frozen=True, gc=False):
+    """Cash plus positions at their last prices, in account currency."""
+
+    marked_ns: int
+    cash: Decimal
+    equity: Decimal
+    exposure: Decimal
+
+
+class FundingPosted(Event, frozen=True, gc=False):
+    """Funding paid (negative) or received (positive) by a strategy's position."""
+
+    about: ClassVar[str] = "instrument"
+    strategy: StrategyId
+    instrument: InstrumentId
+    amount: Decimal
+    currency: str
+
+
+class BooksReconciled(Event, frozen=True, gc=False):
+    """The books against what the venue reported. ``differences`` is empty when they agree."""
+
+    about: ClassVar[str] = "venue"
+    venue: str
+    differences: dict[str, Decimal]
+
+
+# ---- trainer: the regime service's worker ------------------------------------------------------------------------
+
+
+class ModelRegistered(Event, frozen=True, gc=False):
+    """A trained model, whole: the tape needs no file to replay it. ``arrays`` are the model's plain numbers."""
+
+    about: ClassVar[str] = "instrument"
+    model: ModelId
+    instrument: InstrumentId
+    arrays: dict[str, Any]
+    bars: int
+    first_open_ns: int
+    last_open_ns: int
+    log_likelihood: float
+    restarts: int
+
+
+class TrainingFailed(Event, frozen=True, gc=False):
+    about: ClassVar[str] = "instrument"
+    instrument: InstrumentId
+    reason: TrainingFault
+    detail: str
+
+
+# ---- regime ------------------------------------------------------------------------------------------------------
+
+
+class RegimeUpdated(Event, frozen=True, gc=False):
+    """Filtered probabilities of BULL, BEAR and CHOP after the bar opened at ``bar_open_ns``.
+
+    UNKNOWN with no probabilities means that no model is promoted; it is said once, and again when a model goes away.
+    """
+
+    about: ClassVar[str] = "instrument"
+    instrument: InstrumentId
+    bar_open_ns: int
+    regime: Regime
+    probabilities: tuple[float, ...]
+    model: ModelId | None
+    log_likelihood: float | None
+
+
+class TrainingRequested(Event, frozen=True, gc=False):
+    """Asks the trainer for a model of the bars up to here."""
+
+    about: ClassVar[str] = "instrument"
+    instrument: InstrumentId
+    bars: int
+
+
+class ModelPromoted(Event, frozen=True, gc=False):
+    about: ClassVar[str] = "instrument"
+    model: ModelId
+    instrument: InstrumentId
+    previous: ModelId | None
+    reason: str
+
+
+class ModelRolledBack(Event, frozen=True, gc=False):
+    about: ClassVar[str] = "instrument"
+    model: ModelId
+    instrument: InstrumentId
+    previous: ModelId
+    reason: str
+
+
+class PromotionRefused(Event, frozen=True, gc=False):
+    about: ClassVar[str] = "subject"
+    subject: str
+    reason: PromotionRefusal
+    detail: str
+
+
+# ---- bandit ------------------------------------------------------------------------------------------------------
+
+
+class PresetRegistered(Event, frozen=True, gc=False):
+    about: ClassVar[str] = "strategy"
+    strategy: StrategyId
+    preset: str
+    parameters: Parameters
+
+
+class PresetRefused(Event, frozen=True, gc=False):
+    about: ClassVar[str] = "strategy"
+    strategy: StrategyId
+    preset: str
+    reason: PresetRefusal
+    detail: str
+
+
+class PresetChosen(Event, frozen=True, gc=False):
+    """Which preset a strategy uses from now on, with everything needed to judge the choice later.
+
+    ``presets``, ``means``, ``deviations`` and ``propensities`` are parallel; the chosen one was drawn from
+    ``propensities``.
+    """
+
+    about: ClassVar[str] = "strategy"
+    decision: str
+    strategy: StrategyId
+    instrument: InstrumentId
+    preset: str
+    presets: tuple[str, ...]
+    means: tuple[float, ...]
+    deviations: tuple[float, ...]
+    propensities: tuple[float, ...]
+    context: tuple[float, ...]
+
+
+class PresetRewarded(Event, frozen=True, gc=False):
+    about: ClassVar[str] = "strategy"
+    decision: str
+    strategy: StrategyId
+    preset: str
+    trade: str
+    reward: float
+
+
+# ---- strategy ----------------------------------------------------------------------------------------------------
+
+
+class OrderTerms(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """What is to be done, carried unchanged from proposal to submission."""
+
+    strategy: StrategyId
+    instrument: InstrumentId
+    side: Side
+    quantity: Decimal
+    order_type: OrderType = OrderType.MARKET
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    time_in_force: TimeInForce = TimeInForce.GTC
+    reduce_only: bool = False
+    purpose: Purpose = Purpose.SIGNAL
+    decision: str = ""
+
+
+class OrderProposed(Event, frozen=True, gc=False):
+    """A strategy wants to trade. ``decided_ns`` is its clock, so that risk can tell how old the thought is."""
+
+    about: ClassVar[str] = "order"
+    order: OrderId
+    terms: OrderTerms
+    decided_ns: int
+    bar_open_ns: int
+    target: Decimal
+    regime: Regime
+
+
+class TradeDeclined(Event, frozen=True, gc=False):
+    """There was a signal and it was not acted on, or the reason for standing aside changed."""
+
+    about: ClassVar[str] = "strategy"
+    strategy: StrategyId
+    instrument: InstrumentId
+    reason: Decline
+    bar_open_ns: int
+    target: Decimal
+    detail: str = ""
+
+
+# ---- risk --------------------------------------------------------------------------------------------------------
+
+
+class OrderApproved(Event, frozen=True, gc=False):
+    about: ClassVar[str] = "order"
+    order: OrderId
+    terms: OrderTerms
+    valid_until_ns: int
+
+
+class OrderRefused(Event, frozen=True, gc=False):
+    """``observed`` and ``limit`` in the unit of the limit that refused."""
+
+    about: ClassVar[str] = "order"
+    order: OrderId
+    strategy: StrategyId
+    instrument: InstrumentId
+    reason: Refusal
+    observed: str
+    limit: str
+
+
+class LimitBreached(Event, frozen=True, gc=False):
+    reason: HaltReason
+    observed: str
+    limit: str
+
+
+class TradingHalted(Event, frozen=True, gc=False):
+    reason: HaltReason
+    detail: str
+
+
+class TradingResumed(Event, frozen=True, gc=False):
+    detail: str
+
+
+# ---- execution ---------------------------------------------------------------------------------------------------
+
+
+class OrderSubmitted(Event, frozen=True, gc=False):
+    """The intent to send, recorded before anything is sent. ``approval`` is the tape position of the approval."""
+
+    about: ClassVar[str] = "order"
+    order: OrderId
+    client_order_id: str
+    terms: OrderTerms
+    approval: int
+    valid_until_ns: int
+
+
+class OrderWithheld(Event, frozen=True, gc=False):
+    about: ClassVar[str] = "order"
+    order: OrderId
+    client_order_id: str
+    reason: Withheld
+
+
+class CancelSubmitted(Event, frozen=True, gc=False):
+    about: ClassVar[str] = "order"
+    order: OrderId
+    client_order_id: str
+    reason: CancelReason
+
+
+class LifecycleViolated(Event, frozen=True, gc=False):
+    """The venue said something that an order in this state cannot do. Nothing was changed by it."""
+
+    about: ClassVar[str] = "order"
+    order: OrderId
+    state: OrderState | None
+    event: str
+    detail: str
+
+
+# ---- who says what -----------------------------------------------------------------------------------------------
+
+SAYS: dict[str, tuple[type[Event], ...]] = {
+    "operator": (
+        RunStarted,
+        AccountFunded,
+        VenueConfigured,
+        LimitsSet,
+        StrategyConfigured,
+        RegimeConfigured,
+        BanditConfigured,
+        PresetRequested,
+        HaltRequested,
+        FlattenRequested,
+        StrategyDisableRequested,
+        ResumeRequested,
+        StrategyEnableRequested,
+        PromotionRequested,
+        RollbackRequested,
+    ),
+    "marketdata": (
+        InstrumentListed,
+        FeedOpened,
+        BarClosed,
+        DataRejected,
+        FeedInterrupted,
+        FeedResumed,
+        FundingPublished,
+    ),
+    "venue": (
+        OrderAccepted,
+        OrderRejected,
+        OrderFilled,
+        OrderCanceled,
+        OrderExpired,
+        OrderOutcomeUnknown,
+        BalanceReported,
+    ),
+    "ledger": (PositionChanged, TradeClosed, EquityMarked, FundingPosted, BooksReconciled),
+    "trainer": (ModelRegistered, TrainingFailed),
+    "regime": (RegimeUpdated, TrainingRequested, ModelPromoted, ModelRolledBack, PromotionRefused),
+    "bandit": (PresetRegistered, PresetRefused, PresetChosen, PresetRewarded),
+    "strategy": (OrderProposed, TradeDeclined),
+    "risk": (OrderApproved, OrderRefused, LimitBreached, TradingHalted, TradingResumed),
+    "execution": (OrderSubmitted, OrderWithheld, CancelSubmitted, LifecycleViolated),
+}
+"""Author → the types only it may say. The order of authors is the order in which replay records their answers."""
+
+AUTHOR_OF: dict[type[Event], str] = {event: author for author, events in SAYS.items() for event in events}
+EVENT_BY_NAME: dict[str, type[Event]] = {event.__name__: event for event in AUTHOR_OF}
+
+RUN_STREAM = "run"
+"""The stream of facts that are about the whole run."""
+
+
+def stream_of(event: Event) -> str:
+    """The stream a fact belongs to: the value of its ``about`` field, or ``run``."""
+    about = type(event).about
+    return str(getattr(event, about)) if about else RUN_STREAM

@@ -1,0 +1,121 @@
+"""The loop gear: every core in one process, facts in position order, breadth first.
+
+Gives the same tape as the wire gear in the replay realm: a fact is shown to all cores that hear it in the fixed order
+of authors, their answers join the end of the queue, and the next outside fact is taken only when the queue is empty.
+This is the fast path of ``Follower`` (its naive twin, see tests/parity). It does no I/O; a recorder may keep the bytes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tapeline_common.core import Core, Stamp, learn_all
+from tapeline_common.events import AUTHOR_OF, SAYS, Event
+from tapeline_common.sequencer import Recorded, Sequencer
+from tapeline_common.values import Realm
+from tapeline_common.wire import Fact
+from tapeline_common.wiring import Worker
+
+Keep = Callable[[Recorded], None]
+"""Called with every recorded fact, in order: keeps bytes, folds a report, or both."""
+
+
+class _Seat:
+    """A core in the loop, or a worker looking at its core's state."""
+
+    __slots__ = ("author", "core", "decide", "evolve", "state")
+
+    def __init__(
+        self,
+        author: str,
+        core: Core[Any] | None,
+        state: Any,
+        evolve: Callable[[Any, Any, Stamp], None] | None,
+        decide: Callable[[Any, Any, Stamp], Sequence[Event]] | None,
+    ) -> None:
+        self.author = author
+        self.core = core
+        self.state = state
+        self.evolve = evolve
+        self.decide = decide
+
+
+class Loop:
+    """Runs cores over outside facts.
+
+    Args:
+        cores: any order; answers are always recorded in the order of ``events.SAYS``.
+        workers: run inline, at the position of the fact that asks for them.
+        keep: sees every fact as it is recorded.
+    """
+
+    def __init__(self, cores: Sequence[Core[Any]], workers: Sequence[Worker] = (), keep: Keep | None = None) -> None:
+        self.sequencer = Sequencer(Realm.REPLAY)
+        self.states: dict[str, Any] = {core.name: core.initial() for core in cores}
+        self._keep = keep
+        self._queue: deque[Fact] = deque()
+        self._outside = {event: self._seats(event, cores, workers, outside=True) for event in AUTHOR_OF}
+        self._consequence = {event: self._seats(event, cores, workers, outside=False) for event in AUTHOR_OF}
+
+    def say(self, author: str, event: Event, identity: str, time_ns: int) -> None:
+        """Record an outside fact and everything that follows from it."""
+        assert time_ns >= self.sequencer.clock_ns, f"replay clock went back: {time_ns} < {self.sequencer.clock_ns}"
+        recorded = self.sequencer.record(author, event, identity, 0, 0, time_ns)
+        if self._keep is not None:
+            self._keep(recorded)
+        self._handle(recorded.fact, self._outside)
+        queue = self._queue
+        while queue:
+            self._handle(queue.popleft(), self._consequence)
+
+    def _handle(self, fact: Fact, routes: dict[type[Event], tuple[_Seat, ...]]) -> None:
+        seats = routes[type(fact.event)]
+        if not seats:
+            return
+        event = fact.event
+        stamp = Stamp(fact.pos, fact.time_ns)
+        for seat in seats:
+            if seat.evolve is not None:
+                seat.evolve(seat.state, event, stamp)
+            if seat.decide is not None:
+                decisions = seat.decide(seat.state, event, stamp)
+                if decisions:
+                    self._answer(seat, fact, decisions, stamp)
+
+    def _answer(self, seat: _Seat, fact: Fact, decisions: Sequence[Event], stamp: Stamp) -> None:
+        if seat.core is not None:
+            learn_all(seat.core, seat.state, decisions, stamp)
+        for index, decision in enumerate(decisions):
+            recorded = self.sequencer.record(
+                seat.author, decision, f"{seat.author}:{fact.pos}:{index}", fact.pos, fact.correlation, fact.time_ns
+            )
+            if self._keep is not None:
+                self._keep(recorded)
+            self._queue.append(recorded.fact)
+
+    def _seats(
+        self, event: type[Event], cores: Sequence[Core[Any]], workers: Sequence[Worker], *, outside: bool
+    ) -> tuple[_Seat, ...]:
+        seats = []
+        for core in cores:
+            state = self.states[core.name]
+            if AUTHOR_OF[event] == core.name and not outside:
+                evolve, decide = None, core.confirms.get(event)  # learnt already, right after its cause
+            else:
+                evolve, decide = core.evolves.get(event), core.decides.get(event)
+            if evolve is not None or decide is not None:
+                seats.append(_Seat(core.name, core, state, evolve, decide))
+        for worker in workers:
+            if worker.asked_by is event:
+                seats.append(_Seat(worker.author, None, self.states[worker.core], None, _inline(worker)))
+        order = list(SAYS)
+        return tuple(sorted(seats, key=lambda seat: order.index(seat.author)))
+
+
+def _inline(worker: Worker) -> Callable[[Any, Any, Stamp], Sequence[Event]]:
+    def work(state: Any, event: Any, _stamp: Stamp) -> Sequence[Event]:
+        return worker.run(worker.prepare(state, event))
+
+    return work

@@ -1,0 +1,206 @@
+"""The rules of the tape: who may say what, which position, stamp, version and hash a fact gets.
+
+Pure: the ledger (Postgres and NATS), the tape in memory and the loop gear all put their facts through this one class,
+which is why they agree. It neither stores nor publishes; whoever calls it must do so before telling anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from tapeline_common import subjects
+from tapeline_common.events import AUTHOR_OF, SAYS, Event, stream_of
+from tapeline_common.values import AppendRefusal, Realm
+from tapeline_common.wire import GENESIS, Answer, Fact, chain, encode
+
+MAX_ID_LENGTH = 200
+"""Natural keys are built from names and times; anything longer is a mistake or an attack."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A fact as it enters the log: the envelope, the stored bytes and the head hash after it."""
+
+    fact: Fact
+    payload: bytes
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """``positions`` of all facts of the answer, in its order; ``new`` holds only those not on the tape before."""
+
+    positions: tuple[int, ...]
+    new: tuple[Recorded, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    reason: AppendRefusal
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What must be looked up in the log before an answer can be judged."""
+
+    ids: tuple[str, ...] = ()
+    cause: int | None = None
+
+
+@dataclass(slots=True)
+class Sequencer:
+    """Head of a tape. ``answered`` holds the latest cause each author has answered with facts."""
+
+    realm: Realm
+    pos: int = 0
+    hash: bytes = GENESIS
+    clock_ns: int = 0
+    versions: dict[str, int] = field(default_factory=dict)
+    answered: dict[str, int] = field(default_factory=dict)
+
+    def needs(self, author: str, answer: Answer) -> Needs:
+        """Ids whose presence on the tape is not known for certain, and the cause whose stamp is inherited."""
+        if answer.cause == 0:
+            return Needs(ids=tuple(draft.id for draft in answer.facts))
+        if answer.cause > self.answered.get(author, 0):
+            return Needs(cause=answer.cause)
+        return Needs(ids=consequence_ids(author, answer.cause, len(answer.facts)), cause=answer.cause)
+
+    def admit(
+        self, author: str, answer: Answer, *, now_ns: int, known: Mapping[str, Fact], cause: Fact | None
+    ) -> Admitted | Refused:
+        """Judge an answer and, if it stands, give its facts their places.
+
+        Args:
+            now_ns: wall clock, used as the stamp of outside facts in the live realm.
+            known: facts already on the tape among ``needs(...).ids``.
+            cause: the fact answered, if it is on the tape.
+        """
+        refused = self._judge(author, answer, cause)
+        if refused is not None:
+            return refused
+        if answer.cause == 0:
+            return self._admit_outside(author, answer, now_ns, known)
+        assert cause is not None  # judged above
+        return self._admit_consequences(author, answer, known, cause)
+
+    def record(self, author: str, event: Event, identity: str, cause: int, correlation: int, time_ns: int) -> Recorded:
+        """Give one fact the next place. ``correlation`` 0 means: it is its own root."""
+        pos = self.pos + 1
+        stream = stream_of(event)
+        version = self.versions.get(stream, 0) + 1
+        fact = Fact(
+            pos, time_ns, identity, author, stream, version, cause, correlation or pos, type(event).schema, event
+        )
+        payload = encode(fact)
+        self.pos = pos
+        self.hash = chain(self.hash, payload)
+        self.versions[stream] = version
+        if time_ns > self.clock_ns:
+            self.clock_ns = time_ns
+        if cause:
+            self.answered[author] = max(cause, self.answered.get(author, 0))
+        return Recorded(fact, payload, self.hash)
+
+    def resume(self, facts: Iterable[tuple[Fact, bytes]]) -> None:
+        """Take over the head of a tape from its facts and stored bytes, in order."""
+        for fact, payload in facts:
+            self.pos = fact.pos
+            self.hash = chain(self.hash, payload)
+            self.versions[fact.stream] = fact.version
+            self.clock_ns = max(self.clock_ns, fact.time_ns)
+            if fact.cause:
+                self.answered[fact.author] = max(fact.cause, self.answered.get(fact.author, 0))
+
+    def _judge(self, author: str, answer: Answer, cause: Fact | None) -> Refused | None:
+        if author not in SAYS:
+            return Refused(AppendRefusal.AUTHOR_UNKNOWN, f"author {author!r} is none of {', '.join(SAYS)}")
+        for draft in answer.facts:
+            event = draft.event
+            if AUTHOR_OF[type(event)] != author:
+                return Refused(
+                    AppendRefusal.NOT_YOUR_EVENT,
+                    f"{type(event).__name__} is said by {AUTHOR_OF[type(event)]!r} only, not by {author!r}",
+                )
+            if not subjects.is_token(stream_of(event)):
+                return Refused(
+                    AppendRefusal.STREAM_INVALID,
+                    f"{type(event).__name__} is about {stream_of(event)!r}; a stream is letters, digits, - and _",
+                )
+        for stream, version in answer.expected.items():
+            if self.versions.get(stream, 0) != version:
+                return Refused(
+                    AppendRefusal.VERSION_CONFLICT,
+                    f"stream {stream!r} has version {self.versions.get(stream, 0)}, expected {version}",
+                )
+        if answer.cause == 0:
+            return None
+        if cause is None or answer.cause > self.pos:
+            return Refused(AppendRefusal.CAUSE_UNKNOWN, f"position {answer.cause} is not on the tape (head {self.pos})")
+        if answer.time_ns is not None:
+            return Refused(AppendRefusal.TIME_NOT_ALLOWED, "a consequence inherits the stamp of its cause")
+        return None
+
+    def _admit_outside(self, author: str, answer: Answer, now_ns: int, known: Mapping[str, Fact]) -> Admitted | Refused:
+        if self.realm is Realm.LIVE and answer.time_ns is not None:
+            return Refused(AppendRefusal.TIME_NOT_ALLOWED, "the live realm stamps outside facts; leave time_ns out")
+        if self.realm is Realm.REPLAY and answer.time_ns is None:
+            return Refused(AppendRefusal.TIME_NOT_ALLOWED, "the replay realm needs the replay clock's time_ns")
+        time_ns = now_ns if answer.time_ns is None else answer.time_ns
+        if self.realm is Realm.REPLAY and time_ns < self.clock_ns:
+            return Refused(
+                AppendRefusal.TIME_NOT_ALLOWED, f"time_ns {time_ns} lies before the tape's clock {self.clock_ns}"
+            )
+        seen: dict[str, Event] = {}
+        for draft in answer.facts:
+            if not draft.id or len(draft.id) > MAX_ID_LENGTH:
+                return Refused(
+                    AppendRefusal.ID_MISSING,
+                    f"an outside {type(draft.event).__name__} needs an id of 1 to {MAX_ID_LENGTH} characters",
+                )
+            recorded = known.get(draft.id)
+            previous = seen.get(draft.id) if recorded is None else recorded.event
+            if previous is not None and previous != draft.event:
+                return _conflict(draft.id)
+            seen[draft.id] = draft.event
+        time_ns = max(time_ns, self.clock_ns)
+        placed = {identity: fact.pos for identity, fact in known.items()}
+        new = []
+        for draft in answer.facts:
+            if draft.id not in placed:
+                recorded_now = self.record(author, draft.event, draft.id, 0, 0, time_ns)
+                placed[draft.id] = recorded_now.fact.pos
+                new.append(recorded_now)
+        return Admitted(tuple(placed[draft.id] for draft in answer.facts), tuple(new))
+
+    def _admit_consequences(
+        self, author: str, answer: Answer, known: Mapping[str, Fact], cause: Fact
+    ) -> Admitted | Refused:
+        if any(draft.id for draft in answer.facts):
+            return Refused(AppendRefusal.ID_CONFLICT, "the ids of consequences are derived; leave id out")
+        ids = consequence_ids(author, answer.cause, len(answer.facts))
+        if known:
+            if all(i in known and known[i].event == d.event for i, d in zip(ids, answer.facts, strict=True)):
+                return Admitted(tuple(known[i].pos for i in ids), ())
+            return _conflict(next(iter(known)))
+        answered = self.answered.get(author, 0)
+        if answer.after is not None and (answer.after != answered or answer.cause <= answered):
+            return Refused(
+                AppendRefusal.OUT_OF_ORDER,
+                f"{author} answers {answer.cause} after {answer.after}, but the tape has its answer to {answered}",
+            )
+        new = tuple(
+            self.record(author, draft.event, identity, answer.cause, cause.correlation, cause.time_ns)
+            for identity, draft in zip(ids, answer.facts, strict=True)
+        )
+        return Admitted(tuple(recorded.fact.pos for recorded in new), new)
+
+
+def consequence_ids(author: str, cause: int, count: int) -> tuple[str, ...]:
+    return tuple(f"{author}:{cause}:{index}" for index in range(count))
+
+
+def _conflict(identity: str) -> Refused:
+    return Refused(AppendRefusal.ID_CONFLICT, f"id {identity!r} is on the tape with other content")

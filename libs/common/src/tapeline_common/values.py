@@ -1,0 +1,263 @@
+"""Closed vocabularies: every word a fact may use for a side, a state or a reason.
+
+Reasons for saying no are enums, never free text, so that a refusal can be counted, alerted on and compared between a
+backtest and a live session. This module holds no behaviour beyond naming.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NewType
+
+InstrumentId = NewType("InstrumentId", str)
+"""Opaque token of an instrument (letters, digits, ``-``, ``_``). Names become tokens once, at configuration."""
+
+StrategyId = NewType("StrategyId", str)
+"""Name of one configured strategy instance; an instance is bound to exactly its instruments."""
+
+OrderId = NewType("OrderId", str)
+"""Our own name of an order, from proposal to last fill: ``<strategy>-<position of the cause>-<index>``."""
+
+ModelId = NewType("ModelId", str)
+"""SHA-256 (hex) of a model's canonical bytes."""
+
+DecimalText = NewType("DecimalText", str)
+"""An exact decimal as its source printed it: ``Decimal(text)`` for money, ``float(text)`` for indicators."""
+
+
+class Realm(StrEnum):
+    """Who stamps outside facts: the wall clock (LIVE) or the replay clock (REPLAY)."""
+
+    LIVE = "LIVE"
+    REPLAY = "REPLAY"
+
+
+class Side(StrEnum):
+    BUY = "BUY"
+    SELL = "SELL"
+
+    @property
+    def sign(self) -> int:
+        return 1 if self is Side.BUY else -1
+
+    @property
+    def opposite(self) -> Side:
+        return Side.SELL if self is Side.BUY else Side.BUY
+
+
+class OrderType(StrEnum):
+    MARKET = "MARKET"
+    LIMIT = "LIMIT"
+    STOP = "STOP"
+    STOP_LIMIT = "STOP_LIMIT"
+
+
+class TimeInForce(StrEnum):
+    GTC = "GTC"
+    IOC = "IOC"
+    FOK = "FOK"
+    DAY = "DAY"
+
+
+class Liquidity(StrEnum):
+    MAKER = "MAKER"
+    TAKER = "TAKER"
+
+
+class Purpose(StrEnum):
+    """Why an order exists. A FLATTEN order only ever reduces a position and is allowed while flattening."""
+
+    SIGNAL = "SIGNAL"
+    FLATTEN = "FLATTEN"
+
+
+class Regime(StrEnum):
+    BULL = "BULL"
+    BEAR = "BEAR"
+    CHOP = "CHOP"
+    UNKNOWN = "UNKNOWN"
+
+
+class TradingState(StrEnum):
+    """What may be sent: anything approved, nothing at all, or only orders that flatten."""
+
+    RUNNING = "RUNNING"
+    HALTED = "HALTED"
+    FLATTENING = "FLATTENING"
+
+
+class OrderState(StrEnum):
+    """Where an order stands. Being in flight is a state, and so is not knowing."""
+
+    SUBMITTED = "SUBMITTED"
+    WORKING = "WORKING"
+    PARTLY_FILLED = "PARTLY_FILLED"
+    CANCEL_SUBMITTED = "CANCEL_SUBMITTED"
+    UNKNOWN = "UNKNOWN"
+    FILLED = "FILLED"
+    CANCELED = "CANCELED"
+    EXPIRED = "EXPIRED"
+    REJECTED = "REJECTED"
+    WITHHELD = "WITHHELD"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset(
+    {OrderState.FILLED, OrderState.CANCELED, OrderState.EXPIRED, OrderState.REJECTED, OrderState.WITHHELD}
+)
+
+
+class PositionSide(StrEnum):
+    LONG = "LONG"
+    SHORT = "SHORT"
+
+
+class DataFault(StrEnum):
+    """Why a bar was not accepted as it came."""
+
+    GAP = "GAP"
+    DUPLICATE = "DUPLICATE"
+    REVISED = "REVISED"
+    OUT_OF_ORDER = "OUT_OF_ORDER"
+    HIGH_BELOW_LOW = "HIGH_BELOW_LOW"
+    OPEN_OUTSIDE_RANGE = "OPEN_OUTSIDE_RANGE"
+    CLOSE_OUTSIDE_RANGE = "CLOSE_OUTSIDE_RANGE"
+    NOT_FINITE = "NOT_FINITE"
+    NOT_A_NUMBER_TEXT = "NOT_A_NUMBER_TEXT"
+    NON_POSITIVE_PRICE = "NON_POSITIVE_PRICE"
+    NEGATIVE_VOLUME = "NEGATIVE_VOLUME"
+    OFF_GRID = "OFF_GRID"
+
+
+class FeedTroubleKind(StrEnum):
+    """Two families of outside errors: the line failed (retry), or the request is wrong (a person must act)."""
+
+    INTERRUPTED = "INTERRUPTED"
+    RATE_LIMITED = "RATE_LIMITED"
+    REFUSED = "REFUSED"
+    MALFORMED = "MALFORMED"
+
+
+class Decline(StrEnum):
+    """Why a strategy with a signal did not propose an order."""
+
+    REGIME_UNKNOWN = "REGIME_UNKNOWN"
+    REGIME_BLOCKED = "REGIME_BLOCKED"
+    PRESET_MISSING = "PRESET_MISSING"
+    STRATEGY_DISABLED = "STRATEGY_DISABLED"
+    TRADING_HALTED = "TRADING_HALTED"
+    ORDER_IN_FLIGHT = "ORDER_IN_FLIGHT"
+    ORDER_REFUSED = "ORDER_REFUSED"
+    QUANTITY_BELOW_LOT = "QUANTITY_BELOW_LOT"
+    INPUT_STALE = "INPUT_STALE"
+
+
+class Refusal(StrEnum):
+    """Why risk refused an order."""
+
+    TRADING_HALTED = "TRADING_HALTED"
+    STRATEGY_DISABLED = "STRATEGY_DISABLED"
+    LIMITS_MISSING = "LIMITS_MISSING"
+    INSTRUMENT_UNKNOWN = "INSTRUMENT_UNKNOWN"
+    QUANTITY_INVALID = "QUANTITY_INVALID"
+    PRICE_INVALID = "PRICE_INVALID"
+    PRICE_MISSING = "PRICE_MISSING"
+    PRICE_STALE = "PRICE_STALE"
+    INPUT_STALE = "INPUT_STALE"
+    PRICE_COLLAR = "PRICE_COLLAR"
+    BELOW_MIN_NOTIONAL = "BELOW_MIN_NOTIONAL"
+    MAX_ORDER_NOTIONAL = "MAX_ORDER_NOTIONAL"
+    MAX_POSITION = "MAX_POSITION"
+    MAX_GROSS_EXPOSURE = "MAX_GROSS_EXPOSURE"
+    MAX_OPEN_POSITIONS = "MAX_OPEN_POSITIONS"
+    DAILY_LOSS = "DAILY_LOSS"
+    REDUCE_ONLY_WOULD_INCREASE = "REDUCE_ONLY_WOULD_INCREASE"
+    ORDER_ALREADY_DECIDED = "ORDER_ALREADY_DECIDED"
+
+
+class HaltReason(StrEnum):
+    OPERATOR = "OPERATOR"
+    DAILY_LOSS = "DAILY_LOSS"
+    BOOKS_MISMATCH = "BOOKS_MISMATCH"
+    LIFECYCLE_VIOLATED = "LIFECYCLE_VIOLATED"
+
+
+class Withheld(StrEnum):
+    """Why a recorded submission was not sent after all."""
+
+    TRADING_HALTED = "TRADING_HALTED"
+    APPROVAL_EXPIRED = "APPROVAL_EXPIRED"
+
+
+class Rejection(StrEnum):
+    """Why the venue rejected an order."""
+
+    INSTRUMENT_UNKNOWN = "INSTRUMENT_UNKNOWN"
+    CLIENT_ORDER_ID_USED = "CLIENT_ORDER_ID_USED"
+    QUANTITY_INVALID = "QUANTITY_INVALID"
+    PRICE_INVALID = "PRICE_INVALID"
+    BELOW_MIN_NOTIONAL = "BELOW_MIN_NOTIONAL"
+    ORDER_UNKNOWN = "ORDER_UNKNOWN"
+
+
+class CancelReason(StrEnum):
+    OPERATOR_HALT = "OPERATOR_HALT"
+    FLATTEN = "FLATTEN"
+    IMMEDIATE_OR_CANCEL = "IMMEDIATE_OR_CANCEL"
+    FILL_OR_KILL = "FILL_OR_KILL"
+    STRATEGY_DISABLED = "STRATEGY_DISABLED"
+    REQUESTED = "REQUESTED"
+
+
+class TrainingFault(StrEnum):
+    """Why a training run gave no model."""
+
+    TOO_FEW_BARS = "TOO_FEW_BARS"
+    NO_CONVERGENCE = "NO_CONVERGENCE"
+    DEGENERATE = "DEGENERATE"
+
+
+class PromotionRefusal(StrEnum):
+    MODEL_UNKNOWN = "MODEL_UNKNOWN"
+    HASH_MISMATCH = "HASH_MISMATCH"
+    MODEL_INVALID = "MODEL_INVALID"
+    ALREADY_PROMOTED = "ALREADY_PROMOTED"
+    NOTHING_TO_ROLL_BACK_TO = "NOTHING_TO_ROLL_BACK_TO"
+
+
+class PresetRefusal(StrEnum):
+    STRATEGY_UNKNOWN = "STRATEGY_UNKNOWN"
+    PRESET_NAME_USED = "PRESET_NAME_USED"
+    CONTEXT_INVALID = "CONTEXT_INVALID"
+
+
+class AppendRefusal(StrEnum):
+    """Why the ledger did not record what it was asked to."""
+
+    MALFORMED = "MALFORMED"
+    AUTHOR_UNKNOWN = "AUTHOR_UNKNOWN"
+    NOT_YOUR_EVENT = "NOT_YOUR_EVENT"
+    ID_CONFLICT = "ID_CONFLICT"
+    ID_MISSING = "ID_MISSING"
+    CAUSE_UNKNOWN = "CAUSE_UNKNOWN"
+    OUT_OF_ORDER = "OUT_OF_ORDER"
+    VERSION_CONFLICT = "VERSION_CONFLICT"
+    TIME_NOT_ALLOWED = "TIME_NOT_ALLOWED"
+    STREAM_INVALID = "STREAM_INVALID"
+    NOT_WRITABLE = "NOT_WRITABLE"
+
+
+class ControlRefusal(StrEnum):
+    """Why a control request changed nothing."""
+
+    MALFORMED = "MALFORMED"
+    ACTION_UNKNOWN = "ACTION_UNKNOWN"
+    SIGNATURE_MISSING = "SIGNATURE_MISSING"
+    SIGNATURE_INVALID = "SIGNATURE_INVALID"
+    ISSUER_UNKNOWN = "ISSUER_UNKNOWN"
+    SEQUENCE_USED = "SEQUENCE_USED"
+    EXPIRED = "EXPIRED"
+    NOT_RECORDED = "NOT_RECORDED"

@@ -1,0 +1,84 @@
+"""What a service is made of, as data: its cores, its workers and its adapters.
+
+A gear reads this to run the service; ``describe`` reads it to draw it. Nothing here connects or starts anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+from tapeline_common.core import Core
+from tapeline_common.events import SAYS, Event
+
+
+class Door(Protocol):
+    """What an adapter may do: look at its core's state, and ask for outside facts to be recorded."""
+
+    @property
+    def state(self) -> Any:
+        """The state of the core the adapter belongs to. Read only."""
+
+    async def say(self, facts: Sequence[tuple[str, Event]]) -> None:
+        """Have outside facts recorded, each with its natural key. Returns once they are on the tape."""
+
+
+class Adapter(Protocol):
+    """Something of the outside world: a feed, a venue. Runs until cancelled; an exception stops the service."""
+
+    async def run(self, door: Door) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Slow work (model fitting) asked for by a fact; what it finds comes back as facts of its own author.
+
+    ``prepare`` runs at the asking fact's position and takes what is needed out of the core's state; ``run`` gets only
+    that, so it may happen in another process and must be deterministic.
+    """
+
+    author: str
+    asked_by: type[Event]
+    core: str
+    prepare: Callable[[Any, Any], Any]
+    run: Callable[[Any], Sequence[Event]]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One process of the live topology.
+
+    Attributes:
+        name: folder, package suffix, compose service, metric label: the same one word.
+        adapters: makes the adapters from the settings; called once, when the service starts.
+    """
+
+    name: str
+    cores: tuple[Core[Any], ...]
+    workers: tuple[Worker, ...] = ()
+    adapters: Callable[[Any], Sequence[tuple[str, Adapter]]] | None = None
+    adapter_authors: tuple[str, ...] = ()
+
+    @property
+    def authors(self) -> tuple[str, ...]:
+        """Everybody this service speaks for, in the order of ``events.SAYS``."""
+        speaking = {core.name for core in self.cores} | {worker.author for worker in self.workers}
+        speaking.update(self.adapter_authors)
+        return tuple(author for author in SAYS if author in speaking)
+
+    def core(self, name: str) -> Core[Any]:
+        return next(core for core in self.cores if core.name == name)
+
+
+def in_author_order(cores: Sequence[Core[Any]]) -> tuple[Core[Any], ...]:
+    """The fixed order in which answers to one fact are recorded in the replay realm."""
+    order = list(SAYS)
+    return tuple(sorted(cores, key=lambda core: order.index(core.name)))
+
+
+def installed_services() -> dict[str, Service]:
+    """The services installed in this environment (entry point group ``tapeline.services``), by name."""
+    found = sorted(entry_points(group="tapeline.services"), key=lambda entry: entry.name)
+    return {entry.name: entry.load() for entry in found}
