@@ -71,6 +71,12 @@ class RunStarted(Event, frozen=True, gc=False):
     code_version: str
 
 
+class CodeDeployed(Event, frozen=True, gc=False):
+    """The tape goes on under other code than the one named last. Decisions before it belong to the older code."""
+
+    code_version: str
+
+
 class AccountFunded(Event, frozen=True, gc=False):
     about: ClassVar[str] = "account"
     account: str
@@ -357,11 +363,16 @@ class OrderOutcomeUnknown(Event, frozen=True, gc=False):
 
 
 class BalanceReported(Event, frozen=True, gc=False):
-    """What the venue says we hold, per currency."""
+    """What the venue says we hold, per currency, after exactly the fills recorded before this fact.
+
+    Attributes:
+        heard: last position whose capital and funding are in ``balances``; 0 means everything before this fact.
+    """
 
     about: ClassVar[str] = "venue"
     venue: str
     balances: dict[str, Decimal]
+    heard: int = 0
 
 
 # ---- ledger ------------------------------------------------------------------------------------------------------
@@ -380,7 +391,12 @@ class PositionChanged(Event, frozen=True, gc=False):
 
 
 class TradeClosed(Event, frozen=True, gc=False):
-    """A position returned to flat (or turned). ``decision`` is the preset decision the opening order was made under."""
+    """A position returned to flat (or turned). ``decision`` is the preset decision the opening order was made under.
+
+    Attributes:
+        pnl: exact sum of the cash flows of the trade's fills, in quote currency, before ``fees`` and ``funding``.
+        funding: paid (negative) or received (positive) while the trade was open.
+    """
 
     about: ClassVar[str] = "strategy"
     trade: str
@@ -395,6 +411,7 @@ class TradeClosed(Event, frozen=True, gc=False):
     pnl: Decimal
     fees: Decimal
     decision: str
+    funding: Decimal = Decimal(0)
 
 
 class EquityMarked(Event, frozen=True, gc=False):
@@ -666,6 +683,7 @@ class LifecycleViolated(Event, frozen=True, gc=False):
 SAYS: dict[str, tuple[type[Event], ...]] = {
     "operator": (
         RunStarted,
+        CodeDeployed,
         AccountFunded,
         VenueConfigured,
         LimitsSet,

@@ -61,12 +61,15 @@ class Sequencer:
     answered: dict[str, int] = field(default_factory=dict)
 
     def needs(self, author: str, answer: Answer) -> Needs:
-        """Ids whose presence on the tape is not known for certain, and the cause whose stamp is inherited."""
+        """Ids whose presence on the tape is not known for certain, and the cause whose stamp is inherited.
+
+        One id more than the answer has facts: a shorter answer than the recorded one is no repetition of it.
+        """
         if answer.cause == 0:
             return Needs(ids=tuple(draft.id for draft in answer.facts))
         if answer.cause > self.answered.get(author, 0):
             return Needs(cause=answer.cause)
-        return Needs(ids=consequence_ids(author, answer.cause, len(answer.facts)), cause=answer.cause)
+        return Needs(ids=consequence_ids(author, answer.cause, len(answer.facts) + 1), cause=answer.cause)
 
     def admit(
         self, author: str, answer: Answer, *, now_ns: int, known: Mapping[str, Fact], cause: Fact | None
@@ -180,9 +183,10 @@ class Sequencer:
     ) -> Admitted | Refused:
         if any(draft.id for draft in answer.facts):
             return Refused(AppendRefusal.ID_CONFLICT, "the ids of consequences are derived; leave id out")
-        ids = consequence_ids(author, answer.cause, len(answer.facts))
+        *ids, beyond = consequence_ids(author, answer.cause, len(answer.facts) + 1)
         if known:
-            if all(i in known and known[i].event == d.event for i, d in zip(ids, answer.facts, strict=True)):
+            is_same = all(i in known and known[i].event == d.event for i, d in zip(ids, answer.facts, strict=True))
+            if is_same and beyond not in known:
                 return Admitted(tuple(known[i].pos for i in ids), ())
             return _conflict(next(iter(known)))
         answered = self.answered.get(author, 0)

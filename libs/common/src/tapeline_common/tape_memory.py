@@ -54,7 +54,8 @@ class MemoryTape:
     async def append(self, author: str, answer: Answer) -> Receipt:
         return self.record(author, answer)
 
-    async def read(self, request: ReadRequest) -> Page:
+    def page(self, request: ReadRequest) -> Page:
+        """``read`` without the await."""
         until = min(request.until or self.head, self.head)
         found: list[bytes] = []
         through = until
@@ -65,3 +66,6 @@ class MemoryTape:
                     through = recorded.fact.pos
                     break
         return Page(tuple(found), max(through, request.after), self.head)
+
+    async def read(self, request: ReadRequest) -> Page:
+        return self.page(request)

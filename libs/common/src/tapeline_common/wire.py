@@ -75,6 +75,13 @@ class Answer(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     expected: dict[str, int] = {}
 
 
+class Progress(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """How far a service has heard; the ledger's own ``pos`` names the head. Never recorded."""
+
+    service: str
+    pos: int
+
+
 _encoder = msgspec.json.Encoder()
 _fact_decoder = msgspec.json.Decoder(Fact)
 _event_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(AnyEvent)
@@ -96,6 +103,10 @@ def decode_event(payload: bytes) -> Event:
 
 def decode_answer(payload: bytes) -> Answer:
     return _answer_decoder.decode(payload)
+
+
+def decode_progress(payload: bytes) -> Progress:
+    return msgspec.json.decode(payload, type=Progress)
 
 
 _PREFIX = b'{"pos":'

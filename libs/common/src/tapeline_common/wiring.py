@@ -5,7 +5,7 @@ A gear reads this to run the service; ``describe`` reads it to draw it. Nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Protocol
@@ -52,7 +52,8 @@ class Service:
 
     Attributes:
         name: folder, package suffix, compose service, metric label: the same one word.
-        adapters: makes the adapters from the settings; called once, when the service starts.
+        adapters: makes (core name, adapter) pairs from the settings; called once, when the service starts.
+        process: runs the service instead of the ordinary follower; the ledger's, which is the sequencer.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Service:
     workers: tuple[Worker, ...] = ()
     adapters: Callable[[Any], Sequence[tuple[str, Adapter]]] | None = None
     adapter_authors: tuple[str, ...] = ()
+    process: Callable[[Any], Awaitable[None]] | None = None
 
     @property
     def authors(self) -> tuple[str, ...]:

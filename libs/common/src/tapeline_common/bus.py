@@ -1,0 +1,52 @@
+"""Connecting to NATS the way a trading system needs it. One of the two doors to nats-py (the other is ``tape_nats``).
+
+A client never gives up reconnecting, notices a dead peer within seconds, and reports a permission violation as what it
+is: a wrong configuration or a break-in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import nats
+from nats.aio.client import Client
+
+RECONNECT_WAIT_S = 0.25
+PING_INTERVAL_S = 5
+MAX_OUTSTANDING_PINGS = 2
+PENDING_BYTES = 8 * 1024 * 1024
+"""What may wait in the client while the server is away; a request that waited too long is asked again by its id."""
+
+OnError = Callable[[Exception], Awaitable[None]]
+
+
+async def connect(
+    url: str,
+    *,
+    name: str,
+    seed_file: str = "",
+    on_error: OnError | None = None,
+    on_reconnect: Callable[[], Awaitable[None]] | None = None,
+) -> Client:
+    """Connect as ``name`` with its nkey seed and its own inbox prefix. Waits for the server for as long as it takes."""
+
+    async def quiet(_error: Exception) -> None:
+        return None
+
+    options: dict[str, Any] = {"nkeys_seed": seed_file} if seed_file else {}
+    if on_reconnect is not None:
+        options["reconnected_cb"] = on_reconnect
+    return await nats.connect(
+        url,
+        name=name,
+        inbox_prefix=f"_INBOX.{name}".encode(),
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=RECONNECT_WAIT_S,
+        ping_interval=PING_INTERVAL_S,
+        max_outstanding_pings=MAX_OUTSTANDING_PINGS,
+        pending_size=PENDING_BYTES,
+        allow_reconnect=True,
+        error_cb=on_error or quiet,
+        **options,
+    )

@@ -1,0 +1,313 @@
+"""``tapeline up | status | describe | new-config | doctor``: running a stack and looking at it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import socket
+import sys
+import time
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import psutil
+
+from tapeline_common import describe as description
+from tapeline_common.commands_shared import as_json, data_folder, fail, write_json
+from tapeline_common.embedded import Stack, StackFailed, running_stack
+from tapeline_common.operator_client import NotRunning, OperatorClient, operator
+from tapeline_common.process import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_NOT_RUNNING, EXIT_OK, EXIT_TIMEOUT
+from tapeline_common.servers import ServerFailed, ServerNotInstalled
+from tapeline_common.settings import CONFIG_NAME, load
+from tapeline_common.status import Status, gather_status, status_table, summary_lines
+from tapeline_common.tape import TapeUnavailable
+from tapeline_common.wiring import installed_services
+
+STATUS_S = 1.0
+"""How often the live table is drawn."""
+
+
+def default_config() -> str:
+    """The configuration that ``new-config`` writes and ``up`` uses where there is none."""
+    return files("tapeline_common").joinpath("default.toml").read_text(encoding="utf-8")
+
+
+@click.command("new-config")
+@click.argument("path", type=click.Path(path_type=Path, dir_okay=False), default=Path(CONFIG_NAME))
+@as_json
+def new_config(path: Path, to_json: bool) -> None:
+    """Write a commented configuration to PATH, never over an existing file."""
+    if path.exists():
+        fail(f"{path} exists: name another file, or delete it first", EXIT_ERROR)
+    path.write_text(default_config(), encoding="utf-8")
+    write_json({"written": str(path)}) if to_json else click.echo(f"wrote {path}")
+
+
+@click.command("describe")
+@click.option("--graph", is_flag=True, help="Print the graph (Mermaid) instead of the table.")
+@as_json
+def describe(graph: bool, to_json: bool) -> None:
+    """Say who hears and says what, read off the cores of the installed services."""
+    services = installed_services()
+    if to_json:
+        write_json(description.tables(services))
+    else:
+        click.echo(description.mermaid(services) if graph else description.markdown(services))
+
+
+@click.command("status")
+@data_folder
+@as_json
+def status(data: Path, to_json: bool) -> None:
+    """Show what a running stack is doing."""
+
+    async def look() -> Status:
+        async with operator(data) as client:
+            return await gather_status(client)
+
+    try:
+        found = asyncio.run(look())
+    except NotRunning as trouble:
+        fail(str(trouble), EXIT_NOT_RUNNING)
+    except TapeUnavailable as trouble:
+        fail(f"the ledger did not answer in time: {trouble}", EXIT_TIMEOUT)
+    if to_json:
+        write_json(found)
+    else:
+        from rich.console import Console
+
+        Console().print(status_table(found))
+
+
+@click.command("up")
+@data_folder
+@click.option("-c", "--config", type=click.Path(path_type=Path), help=f"Configuration file [default: {CONFIG_NAME}].")
+@click.option("--for", "seconds", type=click.FloatRange(min=1), help="Stop by itself after so many seconds.")
+@click.option("--feed", help="'synthetic', or an exchange such as 'binance' for paper trading on its public bars.")
+@click.option("--log-level", default="info", show_default=True)
+@as_json
+def up(data: Path, config: Path | None, seconds: float | None, feed: str | None, log_level: str, to_json: bool) -> None:
+    """Start the whole stack embedded: servers, services, paper trading. Ctrl-C stops it; the tape stays."""
+    chosen = _chosen_config(data, config, feed)
+    load(chosen)
+    try:
+        code = asyncio.run(_up(Stack(data, chosen, log_level=log_level), seconds, to_json))
+    except (StackFailed, ServerFailed, ServerNotInstalled) as trouble:
+        fail(str(trouble), EXIT_ERROR)
+    sys.exit(code)
+
+
+def _chosen_config(data: Path, config: Path | None, feed: str | None) -> Path:
+    """The given file, else ./tapeline.toml, else the default written into the data folder once."""
+    if config is None and Path(CONFIG_NAME).exists():
+        config = Path(CONFIG_NAME)
+    text = default_config() if config is None else config.read_text(encoding="utf-8") if config.exists() else None
+    if text is None:
+        assert config is not None
+        fail(f"{config} does not exist: write one with `tapeline new-config {config}`", EXIT_CONFIGURATION)
+    if config is not None and feed is None:
+        return config
+    if feed is not None:
+        text = _with_feed(text, feed)
+    data.mkdir(parents=True, exist_ok=True)
+    written = data / CONFIG_NAME
+    written.write_text(text, encoding="utf-8")
+    return written
+
+
+def _with_feed(text: str, feed: str) -> str:
+    """The configuration with its ``[feed]`` table turned to another source."""
+    lines, inside = [], False
+    for line in text.splitlines():
+        if line.startswith("["):
+            inside = line.strip() == "[feed]"
+            lines.append(line)
+            if inside and feed == "synthetic":
+                lines.append('kind = "synthetic"')
+            elif inside:
+                lines += ['kind = "exchange"', f'exchange = "{feed}"']
+            continue
+        if inside and line.split("=")[0].strip() in ("kind", "exchange"):
+            continue
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+async def _up(stack: Stack, seconds: float | None, to_json: bool) -> int:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    started = time.monotonic()
+    quiet = to_json
+    if not quiet:
+        click.echo(f"starting nats-server, Postgres and {len(stack.services)} services on {stack.folder.name} ...")
+    try:
+        await stack.start()
+        if not quiet:
+            click.echo(f"up in {time.monotonic() - started:.1f} s; `tapeline tail -f` follows the tape, Ctrl-C stops")
+        code = await _watch(stack, stop, None if seconds is None else started + seconds, quiet)
+        if code:
+            click.echo(stack.failed, err=True)
+            return code
+        final = await _final_status(stack)
+        verified = await _verify(stack)
+    finally:
+        await stack.stop()
+    if final is None:
+        return EXIT_ERROR
+    final = msgspec.structs.replace(final, chain=verified)
+    if to_json:
+        write_json(final)
+    else:
+        for line in summary_lines(final):
+            click.echo(line)
+    return EXIT_ERROR if verified.get("fault") else EXIT_OK
+
+
+async def _watch(stack: Stack, stop: asyncio.Event, until_s: float | None, quiet: bool) -> int:
+    """Show what happens until told to stop, out of time, or given up."""
+    live = None
+    if not quiet and sys.stdout.isatty():
+        from rich.live import Live
+
+        live = Live(refresh_per_second=4)
+        live.start()
+    next_line_s = time.monotonic() + 5
+    try:
+        while not stop.is_set() and not stack.failed:
+            if until_s is not None and time.monotonic() >= until_s:
+                break
+            found = await _status_of(stack)
+            if found is not None and live is not None:
+                live.update(status_table(found))
+            elif found is not None and not quiet and time.monotonic() >= next_line_s:
+                next_line_s = time.monotonic() + 5
+                click.echo(summary_lines(found)[0])
+            await asyncio.wait({asyncio.create_task(stop.wait())}, timeout=STATUS_S)
+    finally:
+        if live is not None:
+            live.stop()
+    return EXIT_CONFIGURATION if stack.failed else 0
+
+
+async def _status_of(stack: Stack) -> Status | None:
+    try:
+        async with asyncio.timeout(5), operator(stack.folder) as client:
+            return await _with_restarts(client, stack)
+    except (TimeoutError, TapeUnavailable, NotRunning, OSError):
+        return None  # a server is being restarted; the next look will tell
+
+
+async def _with_restarts(client: OperatorClient, stack: Stack) -> Status:
+    found = await gather_status(client)
+    restarts = {name: child.restarts for name, child in stack.children.items()}
+    return msgspec.structs.replace(found, restarts={**stack.server_restarts, **restarts})
+
+
+async def _final_status(stack: Stack) -> Status | None:
+    for _ in range(20):
+        found = await _status_of(stack)
+        if found is not None:
+            return found
+        await asyncio.sleep(0.5)
+    return None
+
+
+async def _verify(stack: Stack) -> dict[str, Any]:
+    """``tapeline verify`` on the database that is about to be stopped."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tapeline_common.cli",
+        "verify",
+        "--dsn-file",
+        str(stack.folder / "secrets" / "ledger-dsn"),
+        "--json",
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await process.communicate()
+    verified: dict[str, Any] = msgspec.json.decode(said) if said.strip() else {"fault": "verify did not answer"}
+    return verified
+
+
+@click.command("doctor")
+@data_folder
+@as_json
+def doctor(data: Path, to_json: bool) -> None:
+    """Check this machine: Python, servers, disk, memory, clock, ports, leftovers."""
+    checks = [_check(name, *check(data)) for name, check in _CHECKS]
+    if to_json:
+        write_json(checks)
+    else:
+        for each in checks:
+            click.echo(f"{'ok  ' if each['ok'] else 'BAD '} {each['check']}: {each['detail']}")
+    sys.exit(0 if all(each["ok"] for each in checks) else EXIT_ERROR)
+
+
+def _check(name: str, ok: bool, detail: str) -> dict[str, Any]:
+    return {"check": name, "ok": ok, "detail": detail}
+
+
+def _python(_data: Path) -> tuple[bool, str]:
+    return sys.version_info >= (3, 11), f"Python {sys.version.split()[0]} (3.11 or later is needed)"
+
+
+def _servers(_data: Path) -> tuple[bool, str]:
+    from tapeline_common.servers_nats import locate_nats_server
+    from tapeline_common.servers_postgres import locate_postgres
+
+    try:
+        return True, f"{locate_nats_server().name} and {locate_postgres().name} found"
+    except ServerNotInstalled as trouble:
+        return False, str(trouble)
+
+
+def _disk(data: Path) -> tuple[bool, str]:
+    folder = data if data.exists() else Path()
+    usage = shutil.disk_usage(folder)
+    share = usage.free / usage.total
+    return share >= 0.05, f"{usage.free / 2**30:.1f} GiB free ({share:.0%})"
+
+
+def _memory(_data: Path) -> tuple[bool, str]:
+    available = psutil.virtual_memory().available / 2**30
+    return available >= 1, f"{available:.1f} GiB available (1 GiB is enough)"
+
+
+def _clock(_data: Path) -> tuple[bool, str]:
+    year = time.gmtime().tm_year
+    return 2025 <= year < 2100, f"the clock says {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} UTC"
+
+
+def _loopback(_data: Path) -> tuple[bool, str]:
+    try:
+        with socket.create_server(("127.0.0.1", 0)):
+            return True, "a port on 127.0.0.1 can be opened"
+    except OSError as trouble:
+        return False, f"no port on 127.0.0.1 can be opened: {trouble}"
+
+
+def _stack_state(data: Path) -> tuple[bool, str]:
+    running = running_stack(data)
+    return True, f"runs (pid {running.pid})" if running else "not running"
+
+
+def _services(_data: Path) -> tuple[bool, str]:
+    names = list(installed_services())
+    return bool(names), ", ".join(names)
+
+
+_CHECKS = (
+    ("python", _python),
+    ("servers", _servers),
+    ("services", _services),
+    ("disk", _disk),
+    ("memory", _memory),
+    ("clock", _clock),
+    ("loopback", _loopback),
+    ("stack", _stack_state),
+)

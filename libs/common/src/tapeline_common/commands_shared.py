@@ -1,0 +1,38 @@
+"""Options and endings that all commands share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+data_folder = click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(".tapeline"),
+    show_default=True,
+    help="Data folder of the stack.",
+)
+as_json = click.option("--json", "to_json", is_flag=True, help="Print one JSON value, for programs.")
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """End the command with one message on standard error."""
+    click.echo(message, err=True)
+    sys.exit(code)
+
+
+def time_text(time_ns: int) -> str:
+    """UTC time of a stamp, to the millisecond."""
+    from datetime import UTC, datetime
+
+    moment = datetime.fromtimestamp(time_ns / 1e9, UTC)
+    return moment.strftime("%Y-%m-%d %H:%M:%S.") + f"{time_ns // 1_000_000 % 1000:03d}"
+
+
+def write_json(value: Any) -> None:
+    import msgspec
+
+    click.echo(msgspec.json.encode(value))

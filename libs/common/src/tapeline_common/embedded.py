@@ -1,0 +1,312 @@
+"""``tapeline up``: the topology of compose on one machine without Docker.
+
+nats-server and Postgres from their wheels, one process per service, everything supervised: what dies is started again
+with growing patience, keys and permissions are made on first start, Ctrl-C stops services first and servers last. Data
+lives in one folder; a second start goes on with the same tape. Facts, orders and money are none of its business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from tapeline_common.permissions import LEDGER, OPERATOR, allowances
+from tapeline_common.process import EXIT_CONFIGURATION
+from tapeline_common.servers import EmbeddedServer, remembered_port
+from tapeline_common.servers_nats import NatsServer, NatsUser, load_or_create_nkey
+from tapeline_common.servers_postgres import PostgresServer
+from tapeline_common.values import Realm
+from tapeline_common.wiring import Service, installed_services
+
+BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""Waits before a service is started again; the first one after it ran well for ``STEADY_S``."""
+
+STEADY_S = 30.0
+STOP_S = 5.0
+"""How long a service may take to stop before it is killed; it loses nothing either way."""
+
+LOG_BYTES = 10 * 1024 * 1024
+"""A service's log is moved aside at its next start once it is larger than this."""
+
+
+class StackFailed(Exception):
+    """The stack cannot run; the message says why and what to do."""
+
+
+class Running(msgspec.Struct, frozen=True):
+    """What other commands need to reach a running stack; written to the data folder."""
+
+    pid: int
+    created: float
+    nats_url: str
+    realm: Realm
+    services: dict[str, int]
+    metrics: dict[str, int]
+
+
+@dataclass(slots=True)
+class Child:
+    """One supervised service process."""
+
+    name: str
+    environment: dict[str, str]
+    process: asyncio.subprocess.Process | None = None
+    started_s: float = 0.0
+    restarts: int = 0
+    failures: int = 0
+
+    @property
+    def pid(self) -> int | None:
+        return self.process.pid if self.process is not None and self.process.returncode is None else None
+
+
+@dataclass
+class Stack:
+    """Servers and services of one data folder.
+
+    Args:
+        folder: data folder, such as ``.tapeline``.
+        config: the configuration file every service reads.
+        plan: replay realm only: author → event names heard, for the ledger's lock step.
+    """
+
+    folder: Path
+    config: Path
+    realm: Realm = Realm.LIVE
+    plan: Mapping[str, tuple[str, ...]] | None = None
+    log_level: str = "info"
+    children: dict[str, Child] = field(default_factory=dict)
+    server_restarts: dict[str, int] = field(default_factory=lambda: {"nats-server": 0, "postgres": 0})
+
+    def __post_init__(self) -> None:
+        self.folder = self.folder.resolve()
+        self.services: dict[str, Service] = installed_services()
+        self._stopping = False
+        self._failed: str = ""
+        self._tasks: list[asyncio.Task[None]] = []
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.postgres = PostgresServer(self.folder / "postgres", password=self._secret("postgres-superuser"))
+        self.nats = NatsServer(self.folder / "nats", users=self._users())
+
+    # ---- life ------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start everything and keep it running until ``stop``. Raises ``StackFailed`` or ``ServerFailed``."""
+        _refuse_second(self.folder)
+        await asyncio.gather(self.postgres.start(), self.nats.start())
+        self._write_secret(
+            "ledger-dsn", self.postgres.dsn("tapeline_ledger", self._secret("ledger-password"), "tapeline")
+        )
+        self._write_secret("owner-dsn", self.postgres.dsn("postgres", self._secret("postgres-superuser"), "postgres"))
+        await self._migrate()
+        for name in [LEDGER, *(name for name in self.services if name != LEDGER)]:
+            self.children[name] = Child(name, self._environment(name))
+            await self._spawn(self.children[name])
+        self._describe_self()
+        self._tasks = [asyncio.create_task(self._supervise(child)) for child in self.children.values()]
+        self._tasks += [
+            asyncio.create_task(self._supervise_server("nats-server", self.nats)),
+            asyncio.create_task(self._supervise_server("postgres", self.postgres)),
+        ]
+
+    async def stop(self) -> None:
+        """Stop services, then servers. What does not stop in time is killed; nothing is lost by that."""
+        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        running = [child.process for child in self.children.values() if child.pid is not None and child.process]
+        for process in running:
+            with suppress(ProcessLookupError):
+                process.terminate()
+        await asyncio.gather(*(_end(process) for process in running))
+        await self.nats.stop()
+        await self.postgres.stop()
+        (self.folder / "running.json").unlink(missing_ok=True)
+
+    @property
+    def failed(self) -> str:
+        """Why the stack gave up, or empty while it has not."""
+        return self._failed
+
+    # ---- keys, environment -----------------------------------------------------------------------------------
+
+    def seed_file(self, user: str) -> Path:
+        return self.folder / "keys" / f"{user}.nk"
+
+    def _users(self) -> list[NatsUser]:
+        users = []
+        for allowance in allowances(self.services, replay=self.realm is Realm.REPLAY):
+            _, public = load_or_create_nkey(self.seed_file(allowance.name))
+            users.append(NatsUser(allowance.name, public, allowance.publish, allowance.subscribe))
+        _, signer = load_or_create_nkey(self.seed_file("signer"))
+        self._write_secret("signer-public", signer)
+        return users
+
+    def _secret(self, name: str) -> str:
+        path = self.folder / "secrets" / name
+        if not path.exists():
+            self._write_secret(name, secrets.token_hex(24))
+        return path.read_text().strip()
+
+    def _write_secret(self, name: str, text: str) -> None:
+        path = self.folder / "secrets" / name
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        partial = path.with_name(f".{name}.{os.getpid()}")
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(text + "\n")
+        partial.replace(path)
+
+    def _environment(self, name: str) -> dict[str, str]:
+        variables = {
+            "TAPELINE_CONFIG": str(self.config.resolve()),
+            "TAPELINE_NATS_URL": self.nats.url,
+            "TAPELINE_NATS_SEED_FILE": str(self.seed_file(name)),
+            "TAPELINE_REALM": self.realm,
+            "TAPELINE_LOG_LEVEL": self.log_level,
+            "TAPELINE_MODELS": str(self.folder / "models"),
+            "TAPELINE_TAPE": self._secret("tape") if self.realm is Realm.LIVE else "",
+            "TAPELINE_METRICS_PORT": str(self._metrics_port(name)),
+        }
+        if name == LEDGER:
+            variables["TAPELINE_DSN_FILE"] = str(self.folder / "secrets" / "ledger-dsn")
+            variables["TAPELINE_OPERATOR_PUBLIC_FILE"] = str(self.folder / "secrets" / "signer-public")
+            if self.plan is not None:
+                plan_file = self.folder / "plan.json"
+                plan_file.write_bytes(msgspec.json.encode(self.plan))
+                variables["TAPELINE_PLAN_FILE"] = str(plan_file)
+        return variables
+
+    def _metrics_port(self, name: str) -> int:
+        ports = self.folder / "ports"
+        ports.mkdir(exist_ok=True)
+        return remembered_port(ports / name)
+
+    # ---- processes -------------------------------------------------------------------------------------------
+
+    async def _migrate(self) -> None:
+        command = [sys.executable, "-m", "tapeline_common.cli", "migrate", "--dsn-file"]
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            str(self.folder / "secrets" / "owner-dsn"),
+            "--ledger-password-file",
+            str(self.folder / "secrets" / "ledger-password"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await process.communicate()
+        if process.returncode:
+            raise StackFailed(f"the database could not be migrated: {said.decode(errors='replace').strip()}")
+
+    async def _spawn(self, child: Child) -> None:
+        log = self.folder / "logs" / f"{child.name}.log"
+        log.parent.mkdir(exist_ok=True)
+        if log.exists() and log.stat().st_size > LOG_BYTES:
+            log.replace(log.with_suffix(".log.1"))
+        with log.open("ab") as output:
+            child.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "tapeline_common.process",
+                child.name,
+                env={**os.environ, **child.environment, "TAPELINE_PARENT": str(os.getpid())},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        child.started_s = time.monotonic()
+
+    async def _supervise(self, child: Child) -> None:
+        while not self._stopping:
+            assert child.process is not None
+            code = await child.process.wait()
+            if code == EXIT_CONFIGURATION:
+                self._failed = f"{child.name} refuses its configuration: {self._last_line(child.name)}"
+                return
+            steady = time.monotonic() - child.started_s > STEADY_S
+            child.failures = 0 if steady else child.failures + 1
+            await asyncio.sleep(BACKOFF_S[min(child.failures, len(BACKOFF_S) - 1)])
+            child.restarts += 1
+            await self._spawn(child)
+            self._describe_self()
+
+    async def _supervise_server(self, name: str, server: EmbeddedServer) -> None:
+        attempts = 0
+        while not self._stopping:
+            await asyncio.sleep(0.05)
+            if server.alive:
+                attempts = 0
+                continue
+            self.server_restarts[name] += 1
+            try:
+                await server.start()
+            except Exception as trouble:
+                attempts += 1
+                if attempts >= len(BACKOFF_S):
+                    self._failed = f"{name} does not start any more: {trouble}"
+                    return
+                await asyncio.sleep(BACKOFF_S[attempts])
+
+    def _last_line(self, name: str) -> str:
+        lines = (self.folder / "logs" / f"{name}.log").read_text(errors="replace").splitlines()
+        return lines[-1] if lines else "no log"
+
+    def _describe_self(self) -> None:
+        running = Running(
+            pid=os.getpid(),
+            created=psutil.Process().create_time(),
+            nats_url=self.nats.url,
+            realm=self.realm,
+            services={name: child.pid or 0 for name, child in self.children.items()},
+            metrics={name: self._metrics_port(name) for name in self.children},
+        )
+        partial = self.folder / ".running.json"
+        partial.write_bytes(msgspec.json.encode(running))
+        partial.replace(self.folder / "running.json")
+
+
+def running_stack(folder: Path) -> Running | None:
+    """The stack that runs on a data folder now, if any; leftovers of a dead one do not count."""
+    try:
+        running = msgspec.json.decode((folder / "running.json").read_bytes(), type=Running)
+        alive = abs(psutil.Process(running.pid).create_time() - running.created) < 1.0
+    except (OSError, msgspec.MsgspecError, psutil.NoSuchProcess):
+        return None
+    return running if alive else None
+
+
+def _refuse_second(folder: Path) -> None:
+    running = running_stack(folder)
+    if running is not None:
+        raise StackFailed(f"a stack runs on {folder.name} already (pid {running.pid}): stop it, or use another --data")
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(STOP_S):
+            await process.wait()
+            return
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+
+
+def signer_seed(folder: Path) -> str:
+    """The operator's signing key of a data folder."""
+    return load_or_create_nkey(folder / "keys" / "signer.nk")[0]
+
+
+def operator_seed_file(folder: Path) -> Path:
+    return folder / "keys" / f"{OPERATOR}.nk"

@@ -1,0 +1,155 @@
+"""What a container (or a child of ``tapeline up``) runs: one service, connected and restored, until told to stop.
+
+``python -m tapeline_common.process NAME``. Exit codes: 0 stopped as asked, 1 stopped on an error (the supervisor
+starts it anew), 4 configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from tapeline_common import bus, logs, subjects
+from tapeline_common.metrics import Metrics
+from tapeline_common.service import Runner
+from tapeline_common.settings import ConfigurationInvalid, Environment, Settings, environment, load
+from tapeline_common.tape_nats import NatsTape
+from tapeline_common.values import Realm
+from tapeline_common.wire import Progress, decode_progress, encode
+from tapeline_common.wiring import Service, installed_services
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+    from nats.aio.msg import Msg
+
+EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_NOT_RUNNING, EXIT_CONFIGURATION, EXIT_TIMEOUT = 0, 1, 2, 3, 4, 5
+
+
+@dataclass(frozen=True)
+class Process:
+    """Everything one running service is given."""
+
+    service: Service
+    environment: Environment
+    settings: Settings
+    logger: logs.Logger
+    metrics: Metrics
+    stop: asyncio.Event
+
+
+def main(name: str) -> int:
+    """Run the installed service ``name`` until SIGTERM or SIGINT. Returns the exit code."""
+    try:
+        env = environment(dict(os.environ))
+        settings = load(Path(env.config))
+    except ConfigurationInvalid as trouble:
+        print(trouble, file=sys.stderr)  # noqa: T201  (before logging is set up)
+        return EXIT_CONFIGURATION
+    services = installed_services()
+    if name not in services:
+        print(f"no service {name!r} is installed here; there is {', '.join(services)}", file=sys.stderr)  # noqa: T201
+        return EXIT_USAGE
+    return uvloop.run(_run(services[name], env, settings))
+
+
+async def _run(service: Service, env: Environment, settings: Settings) -> int:
+    logger = logs.configure(service.name, env.log_level)
+    process = Process(service, env, settings, logger, Metrics(service.name), asyncio.Event())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, process.stop.set)
+    process.metrics.serve(env.metrics_port)
+    watch = asyncio.create_task(_end_with_parent(env.parent, process.stop))
+    work = service.process(process) if service.process is not None else follow(process)
+    try:
+        await until_stopped(process.stop, work)
+    except ConfigurationInvalid as trouble:
+        logger.error("configuration", reason=str(trouble))
+        return EXIT_CONFIGURATION
+    except Exception as trouble:
+        logger.error("failed", reason=str(trouble), exc_info=trouble)
+        return EXIT_ERROR
+    finally:
+        watch.cancel()
+    logger.info("stopped as asked")
+    return EXIT_OK
+
+
+async def _end_with_parent(parent: int, stop: asyncio.Event) -> None:
+    """A launcher that was killed cannot stop its children: they look for themselves."""
+    while parent and os.getppid() == parent:  # noqa: ASYNC110  (nobody announces a death)
+        await asyncio.sleep(0.5)
+    if parent:
+        stop.set()
+
+
+async def until_stopped(stop: asyncio.Event, work: Awaitable[None]) -> None:
+    """Run ``work`` until it ends or ``stop`` is set; what it raises is raised here."""
+    task = asyncio.ensure_future(work)
+    waiting = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            await task
+    finally:
+        waiting.cancel()
+        task.cancel()
+        await asyncio.gather(task, waiting, return_exceptions=True)
+
+
+async def follow(process: Process) -> None:
+    """A service with cores, workers and adapters: follow the tape."""
+    service, env = process.service, process.environment
+    client = await connect(process)
+    adapters = service.adapters(process.settings) if service.adapters and env.realm is Realm.LIVE else ()
+
+    async def announce(progress: Progress) -> None:
+        await client.publish(subjects.progress(service.name), encode(progress))
+
+    runner = Runner(
+        service,
+        NatsTape(client),
+        realm=env.realm,
+        metrics=process.metrics,
+        logger=process.logger,
+        announce=announce,
+        adapters=adapters,
+    )
+
+    async def announced(message: Msg) -> None:
+        runner.inbox.put(message.subject, message.data)
+
+    async def head(message: Msg) -> None:
+        runner.inbox.saw_head(decode_progress(message.data).pos)
+
+    await client.subscribe(subjects.TAPE, cb=announced)
+    await client.subscribe(subjects.progress("ledger"), cb=head)
+    try:
+        await runner.run()
+    finally:
+        await client.close()
+
+
+async def connect(process: Process) -> Client:
+    """This service's connection; a permission violation is logged as the alarm it is."""
+
+    async def on_error(trouble: Exception) -> None:
+        process.logger.error("bus", reason=str(trouble), kind=type(trouble).__name__)
+
+    return await bus.connect(
+        process.environment.nats_url,
+        name=process.service.name,
+        seed_file=process.environment.nats_seed_file,
+        on_error=on_error,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,262 @@
+"""One configuration file, ``tapeline.toml``: the same for live, paper and backtest.
+
+Read once, checked whole; a wrong value ends with one message that names the key, the value and the fix. What services
+need to know about trading reaches them as facts (``opening``), not through this file. Connection details and secrets
+are not configuration: they come from the environment of a process (``Environment``).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from tapeline_common.events import Parameters
+from tapeline_common.values import Realm, Regime
+
+CONFIG_NAME = "tapeline.toml"
+
+
+class ConfigurationInvalid(Exception):
+    """The configuration cannot be used. The message names the key, the value and the fix."""
+
+
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of all configuration tables: a misspelt key is an error, not a default."""
+
+
+class RunTable(Table, frozen=True):
+    name: str = "paper"
+    seed: int = 7
+    currency: str = "USDT"
+    cash: Decimal = Decimal(100_000)
+
+
+class FeedTable(Table, frozen=True):
+    """Where bars come from.
+
+    Attributes:
+        interval_ms: synthetic market only: real time between two bars; the market's own clock moves one timeframe.
+        exchange: ccxt id, for ``kind = "exchange"``.
+        base_url: other address for the exchange's REST API (a test server, a proxy); empty for the exchange's own.
+        poll_ms: how often a REST feed asks for closed bars.
+    """
+
+    kind: Literal["synthetic", "exchange", "files"] = "synthetic"
+    timeframe: str = "1m"
+    interval_ms: int = 250
+    exchange: str = "binance"
+    base_url: str = ""
+    poll_ms: int = 2_000
+
+
+class InstrumentTable(Table, frozen=True):
+    name: str
+    venue: str = "sim"
+    tick_size: Decimal | None = None
+    lot_size: Decimal | None = None
+    min_notional: Decimal | None = None
+    calendar: str = "24/7"
+    data: str = ""
+
+
+class VenueTable(Table, frozen=True):
+    maker_fee: Decimal = Decimal("0.0002")
+    taker_fee: Decimal = Decimal("0.0005")
+    slippage_bps: Decimal = Decimal(1)
+    participation: Decimal | None = Decimal("0.1")
+
+
+class RiskInstrumentTable(Table, frozen=True):
+    name: str
+    max_order_notional: Decimal | None = None
+    max_position: Decimal | None = None
+
+
+class RiskTable(Table, frozen=True):
+    """Limits; a key that is left out is not limited."""
+
+    max_order_notional: Decimal | None = None
+    max_position: Decimal | None = None
+    max_gross_exposure: Decimal | None = None
+    max_open_positions: int | None = None
+    max_daily_loss: Decimal | None = None
+    max_price_age_ms: int | None = None
+    max_input_age_ms: int | None = None
+    price_collar_bps: Decimal | None = None
+    approval_valid_ms: int = 60_000
+    instrument: tuple[RiskInstrumentTable, ...] = ()
+
+
+class PresetTable(Table, frozen=True):
+    name: str
+    parameters: Parameters
+
+
+class StrategyTable(Table, frozen=True):
+    """One strategy instance. ``regimes`` empty: it trades in every regime and does not wait for one."""
+
+    name: str
+    kind: str
+    instruments: tuple[str, ...]
+    size: Decimal
+    parameters: Parameters = {}
+    regimes: tuple[Regime, ...] = ()
+    preset: tuple[PresetTable, ...] = ()
+
+
+class RegimeTable(Table, frozen=True):
+    enabled: bool = True
+    train_bars: int = 300
+    refit_bars: int = 250
+    promote_first: bool = True
+
+
+class BanditTable(Table, frozen=True):
+    prior_precision: float = 1.0
+    scale: float = 0.25
+    discount: float = 0.998
+    floor: float = 0.005
+
+
+class Settings(Table, frozen=True):
+    run: RunTable = RunTable()
+    feed: FeedTable = FeedTable()
+    venue: VenueTable = VenueTable()
+    risk: RiskTable = RiskTable()
+    regime: RegimeTable = RegimeTable()
+    bandit: BanditTable = BanditTable()
+    instrument: tuple[InstrumentTable, ...] = ()
+    strategy: tuple[StrategyTable, ...] = ()
+
+
+def load(path: Path) -> Settings:
+    """Read and check a configuration file. Raises ``ConfigurationInvalid``."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as trouble:
+        raise ConfigurationInvalid(
+            f"{path.name}: cannot be read ({trouble.strerror}); write one with `tapeline new-config`"
+        ) from trouble
+    return parse(text, path.name)
+
+
+def parse(text: str, name: str = CONFIG_NAME) -> Settings:
+    """The same, from text. ``name`` appears in messages."""
+    try:
+        tables = tomllib.loads(text, parse_float=_number)
+    except tomllib.TOMLDecodeError as trouble:
+        raise ConfigurationInvalid(f"{name}: not valid TOML: {trouble}") from trouble
+    try:
+        settings = msgspec.convert(tables, Settings, strict=False)
+    except msgspec.ValidationError as trouble:
+        raise ConfigurationInvalid(f"{name}: {_explain(str(trouble), tables)}") from trouble
+    _check(settings, name)
+    return settings
+
+
+def _number(text: str) -> float:
+    return float(text)
+
+
+def _explain(message: str, tables: dict[str, Any]) -> str:
+    """msgspec says where (`$.risk.max_position`); add what stands there."""
+    if " - at `$" not in message:
+        return message
+    what, _, where = message.rpartition(" - at `$")
+    path = where.rstrip("`").lstrip(".")
+    value: Any = tables
+    for part in path.replace("[", ".[").split("."):
+        if part.startswith("["):
+            value = value[int(part.strip("[]"))] if isinstance(value, list) and part != "[...]" else None
+        elif isinstance(value, dict):
+            value = value.get(part)
+    shown = f" (it is {value!r})" if value is not None and not isinstance(value, dict | list) else ""
+    return f"key {path or 'at the top'}{shown}: {what}"
+
+
+def _check(settings: Settings, name: str) -> None:
+    """What types cannot say: references between tables, signs, and money that must be positive."""
+
+    def wrong(key: str, value: object, fix: str) -> ConfigurationInvalid:
+        return ConfigurationInvalid(f"{name}: key {key} is {value!s}: {fix}")
+
+    if not settings.instrument:
+        raise wrong("instrument", "empty", "list at least one [[instrument]] with a name such as 'BTC/USDT'")
+    if settings.run.cash < 0:
+        raise wrong("run.cash", settings.run.cash, "use zero or more")
+    names = [instrument.name for instrument in settings.instrument]
+    for index, instrument in enumerate(settings.instrument):
+        key = f"instrument[{index}]"
+        if names.count(instrument.name) > 1:
+            raise wrong(f"{key}.name", instrument.name, "list each instrument once")
+        base, separator, quote = instrument.name.partition("/")
+        if not (base and separator and quote):
+            raise wrong(f"{key}.name", instrument.name, "write base/quote, such as 'BTC/USDT'")
+        if quote.partition(":")[0] != settings.run.currency:
+            raise wrong(f"{key}.name", instrument.name, f"quote it in the account currency {settings.run.currency}")
+        for field in ("tick_size", "lot_size", "min_notional"):
+            value = getattr(instrument, field)
+            if value is not None and value <= 0:
+                raise wrong(f"{key}.{field}", value, "use a number above zero, or leave the key out")
+        if settings.feed.kind == "files" and not instrument.data:
+            raise wrong(f"{key}.data", "missing", "name the Parquet or CSV file of its bars")
+    seen: set[str] = set()
+    for index, strategy in enumerate(settings.strategy):
+        key = f"strategy[{index}]"
+        if strategy.name in seen:
+            raise wrong(f"{key}.name", strategy.name, "give each strategy instance its own name")
+        seen.add(strategy.name)
+        if strategy.size <= 0:
+            raise wrong(f"{key}.size", strategy.size, "use a quantity above zero")
+        for instrument_name in strategy.instruments:
+            if instrument_name not in names:
+                raise wrong(f"{key}.instruments", instrument_name, f"use one of {', '.join(names)}")
+        if not strategy.instruments:
+            raise wrong(f"{key}.instruments", "empty", f"bind it to at least one of {', '.join(names)}")
+    for index, limit in enumerate(settings.risk.instrument):
+        if limit.name not in names:
+            raise wrong(f"risk.instrument[{index}].name", limit.name, f"use one of {', '.join(names)}")
+
+
+class Environment(msgspec.Struct, frozen=True):
+    """Where one process finds its servers and secrets. Set by the launcher or by compose, never by hand.
+
+    Attributes:
+        nats_seed_file: file with this service's NATS nkey seed, mode 0600.
+        dsn_file: file with the Postgres connection string (ledger only).
+        tape: the name that makes this tape's client order ids unique; drawn once by the launcher.
+        parent: pid of a launcher with which this process ends, 0 if it has none.
+        plan_file: JSON of author → event names heard, for the lock step of the replay realm (ledger only).
+    """
+
+    config: str = CONFIG_NAME
+    nats_url: str = "nats://127.0.0.1:4222"
+    nats_seed_file: str = ""
+    dsn_file: str = ""
+    operator_public_file: str = ""
+    plan_file: str = ""
+    models: str = ""
+    tape: str = ""
+    parent: int = 0
+    realm: Realm = Realm.LIVE
+    metrics_port: int = 0
+    log_level: str = "info"
+
+
+def environment(variables: dict[str, str]) -> Environment:
+    """Read ``TAPELINE_*`` variables. Raises ``ConfigurationInvalid`` naming the variable."""
+    given = {
+        field: variables[f"TAPELINE_{field.upper()}"]
+        for field in Environment.__struct_fields__
+        if f"TAPELINE_{field.upper()}" in variables
+    }
+    try:
+        return msgspec.convert(given, Environment, strict=False)
+    except msgspec.ValidationError as trouble:
+        field = str(trouble).rpartition("`$.")[2].rstrip("`")
+        variable = f"TAPELINE_{field.upper()}"
+        raise ConfigurationInvalid(f"{variable}={given.get(field)!r}: {trouble}") from trouble

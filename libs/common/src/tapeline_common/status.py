@@ -1,0 +1,85 @@
+"""What a running stack is doing, in numbers: positions, lag, orders, fills, equity. For the live table and programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from rich.table import Table
+
+from tapeline_common.events import EquityMarked, OrderFilled, OrderSubmitted, TradingHalted, TradingResumed
+from tapeline_common.operator_client import OperatorClient
+from tapeline_common.tape import ReadRequest, read_all
+from tapeline_common.wire import decode_fact
+
+LISTEN_S = 0.4
+"""How long services' progress is listened to; each speaks at least every quarter second."""
+
+_COUNTED = ("OrderSubmitted", "OrderFilled", "TradeClosed", "EquityMarked", "TradingHalted", "TradingResumed")
+
+
+class Status(msgspec.Struct, frozen=True):
+    """Counts are of the whole tape. ``equity`` is as last marked; ``services`` says how far each has heard."""
+
+    facts: int
+    orders: int
+    fills: int
+    trades: int
+    equity: str
+    trading: str
+    services: dict[str, int]
+    restarts: dict[str, int] = {}
+    chain: dict[str, Any] = {}
+
+
+async def gather_status(client: OperatorClient) -> Status:
+    """Ask the ledger and listen to the services. Raises ``TapeUnavailable``."""
+    heard = await client.progress(LISTEN_S)
+    head = (await client.tape.read(ReadRequest(after=0, limit=1))).head
+    orders = fills = trades = 0
+    equity, trading = "-", "running"
+    for fact in map(decode_fact, await read_all(client.tape, types=_COUNTED)):
+        match fact.event:
+            case OrderSubmitted():
+                orders += 1
+            case OrderFilled():
+                fills += 1
+            case EquityMarked(equity=marked):
+                equity = f"{marked:.2f}"
+            case TradingHalted(reason=reason):
+                trading = f"halted ({reason})"
+            case TradingResumed():
+                trading = "running"
+            case _:
+                trades += 1
+    services = {name: heard.get(name, 0) for name in client.running.services}
+    return Status(head, orders, fills, trades, equity, trading, services)
+
+
+def status_table(status: Status) -> Table:
+    """A table for people."""
+    table = Table(
+        title=f"tape at {status.facts} · trading {status.trading} · {status.orders} orders · {status.fills} fills · "
+        f"{status.trades} trades · equity {status.equity}"
+    )
+    for column in ("service", "heard", "lag", "restarts"):
+        table.add_column(column, justify="left" if column == "service" else "right")
+    for name, pos in status.services.items():
+        lag = max(0, status.facts - pos) if pos else "-"
+        table.add_row(name, str(pos or "-"), str(lag), str(status.restarts.get(name, 0)))
+    return table
+
+
+def summary_lines(status: Status) -> list[str]:
+    """A summary in plain lines; the first one stands alone as a progress line."""
+    lines = [
+        f"facts {status.facts}, orders {status.orders}, fills {status.fills}, trades {status.trades}, "
+        f"equity {status.equity}, trading {status.trading}"
+    ]
+    if status.chain:
+        fault = status.chain.get("fault")
+        lines.append(f"chain BROKEN: {fault}" if fault else f"chain verified, head {status.chain.get('head_hash', '')}")
+    restarted = {name: count for name, count in status.restarts.items() if count}
+    if restarted:
+        lines.append("restarts " + ", ".join(f"{name} {count}" for name, count in restarted.items()))
+    return lines

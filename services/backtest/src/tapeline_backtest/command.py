@@ -1,0 +1,247 @@
+"""``tapeline backtest``: one strategy over files of bars, in the loop gear or over real NATS and Postgres.
+
+Bad input ends with one message and exit code 2 (the call is wrong) or 4 (the data or configuration is).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+import msgspec
+
+from tapeline_backtest.feed import Source, bar_count, script, source
+from tapeline_backtest.report import Report, Run, report
+from tapeline_backtest.runner import Finished, Progress, run_loop
+from tapeline_common.events import Parameters
+from tapeline_common.opening import instrument_id, opening_facts
+from tapeline_common.process import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_USAGE
+from tapeline_common.settings import (
+    ConfigurationInvalid,
+    FeedTable,
+    InstrumentTable,
+    RegimeTable,
+    RiskTable,
+    RunTable,
+    Settings,
+    StrategyTable,
+    VenueTable,
+    load,
+)
+from tapeline_common.values import Realm
+from tapeline_common.version import code_version
+from tapeline_marketdata.files import BadFile, read_bars
+from tapeline_marketdata.timeframe import UnknownTimeframe
+from tapeline_strategy import catalogue
+from tapeline_strategy.sdk import ParameterInvalid, validate
+
+QUOTES = ("USDT", "USDC", "BUSD", "USD", "EUR", "GBP", "JPY", "BTC", "ETH")
+"""Currencies recognised at the end of a file's symbol; anything else is taken to be priced in USD."""
+
+
+class Amount(click.ParamType):
+    """A decimal number, exact as written."""
+
+    name = "number"
+
+    def __init__(self, *, least: Decimal | None = None, above: Decimal | None = None) -> None:
+        self._least = least
+        self._above = above
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
+        try:
+            number = Decimal(str(value))
+        except InvalidOperation:
+            self.fail(f"{value!r} is not a number such as 0.001", param, ctx)
+        if not number.is_finite():
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        if self._least is not None and number < self._least:
+            self.fail(f"{value} is below {self._least}", param, ctx)
+        if self._above is not None and number <= self._above:
+            self.fail(f"{value} is not above {self._above}", param, ctx)
+        return number
+
+
+ZERO, ONE = Decimal(0), Decimal(1)
+
+
+@click.command("backtest")
+@click.option("-s", "--strategy", help="Strategy kind, such as ema_cross; `tapeline list-strategies` names them all.")
+@click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A strategy parameter; repeatable.")
+@click.option("--size", type=Amount(above=ZERO), default=ONE, show_default=True, help="Quantity at full exposure.")
+@click.option("--cash", type=Amount(least=ZERO), default=Decimal(1_000_000), show_default=True)
+@click.option("--fee", type=Amount(least=ZERO), default=ZERO, show_default=True, help="Maker and taker fee, fraction.")
+@click.option("--slippage-bps", type=Amount(least=ZERO), default=ZERO, show_default=True, help="On taker fills.")
+@click.option("--participation", type=Amount(above=ZERO), help="Most of a bar's volume our fills may take.")
+@click.option("--data", "data", multiple=True, help="Parquet or CSV file of bars; repeat for several instruments.")
+@click.option("--instrument", "names", multiple=True, help="Name such as BTC/USD for each --data, in order.")
+@click.option("-i", "--timeframe", help="Length of the files' bars, where it cannot be told from them.")
+@click.option("-c", "--config", type=click.Path(path_type=Path), help="A tapeline.toml: the same file as live.")
+@click.option("--gear", type=click.Choice(["loop", "wire"]), default="loop", show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), help="Wire gear: keep its servers' data here.")
+@click.option("--json", "to_json", is_flag=True, help="Print one JSON object, for programs.")
+def backtest(to_json: bool, gear: str, folder: Path | None, config: Path | None, **call: Any) -> None:
+    """Run a strategy over recorded bars and report what it would have done."""
+    try:
+        settings, files = _from_config(config, call) if config is not None else _from_call(call)
+        settings = _validated(settings)
+        sources = _sources(settings, files, call["timeframe"])
+    except (BadFile, UnknownTimeframe, ConfigurationInvalid) as trouble:
+        _end(str(trouble), EXIT_CONFIGURATION)
+    except ParameterInvalid as trouble:
+        _end(str(trouble), EXIT_USAGE)
+    opening = opening_facts(settings, realm=Realm.REPLAY, code_version=code_version())
+    lines = script(opening, sources)
+    if gear == "wire":
+        from tapeline_backtest.wire_runner import WireFailed, run_wire
+
+        try:
+            finished = run_wire(lines, settings, folder, _progress(bar_count(sources), to_json))
+        except WireFailed as trouble:
+            _end(str(trouble), EXIT_ERROR)
+    else:
+        finished = run_loop(lines, _progress(bar_count(sources), to_json))
+    result = _report(settings, sources, finished, gear)
+    if to_json:
+        click.echo(msgspec.json.encode(result))
+    else:
+        from tapeline_backtest.tables import print_report
+
+        print_report(result)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    click.echo(message, err=True)
+    sys.exit(code)
+
+
+def _progress(total: int, to_json: bool) -> Progress | None:
+    """A line that is overwritten on a terminal; nothing where a program reads."""
+    if to_json or not sys.stderr.isatty():
+        return None
+
+    def show(said: int) -> None:
+        click.echo(f"\r{min(said, total):>12,} of {total:,} bars", nl=said >= total, err=True)
+
+    return show
+
+
+# ---- settings ----------------------------------------------------------------------------------------------------
+
+
+def _from_call(call: dict[str, Any]) -> tuple[Settings, dict[str, str]]:
+    """Settings of a call without a configuration file: one strategy on all its files, and no limits."""
+    if not call["strategy"]:
+        raise click.UsageError("name a strategy with --strategy, or a configuration with --config")
+    if not call["data"]:
+        raise click.UsageError("name at least one file of bars with --data")
+    if call["names"] and len(call["names"]) != len(call["data"]):
+        raise click.UsageError(f"{len(call['names'])} --instrument for {len(call['data'])} --data: give one for each")
+    names = call["names"] or tuple(_name_of(path) for path in call["data"])
+    currency = names[0].partition("/")[2].partition(":")[0]
+    if not currency or any(name.partition("/")[2].partition(":")[0] != currency for name in names):
+        raise click.UsageError(f"all instruments must be written base/quote with one quote currency, not {names}")
+    if len(set(names)) != len(names):
+        raise click.UsageError(f"two files are of the same instrument ({', '.join(names)}): name them with --instrument")
+    settings = Settings(
+        run=RunTable(name="backtest", seed=0, currency=currency, cash=call["cash"]),
+        feed=FeedTable(kind="files"),
+        venue=VenueTable(call["fee"], call["fee"], call["slippage_bps"], call["participation"]),
+        risk=RiskTable(),
+        regime=RegimeTable(enabled=False),
+        instrument=tuple(InstrumentTable(name) for name in names),
+        strategy=(
+            StrategyTable(
+                name=call["strategy"],
+                kind=call["strategy"],
+                instruments=tuple(names),
+                size=call["size"],
+                parameters=_parameters(call["params"]),
+            ),
+        ),
+    )
+    return settings, dict(zip(names, call["data"], strict=True))
+
+
+def _from_config(path: Path, call: dict[str, Any]) -> tuple[Settings, dict[str, str]]:
+    """The same configuration as live; the files come from it, or from --data and --instrument."""
+    settings = load(path)
+    files = {table.name: table.data for table in settings.instrument if table.data}
+    files.update(zip(call["names"], call["data"], strict=False))
+    missing = [table.name for table in settings.instrument if table.name not in files]
+    if missing:
+        raise ConfigurationInvalid(
+            f"{path.name}: no bars for {', '.join(missing)}: set `data` in its [[instrument]], "
+            f"or give --instrument and --data"
+        )
+    return settings, files
+
+
+def _name_of(path: str) -> str:
+    """Instrument named by a file such as ``BTCUSDT_2020.parquet``: ``BTC/USDT``."""
+    symbol = re.split(r"[_.]", re.split(r"[/\\]", path)[-1])[0].upper() or "ASSET"
+    for quote in QUOTES:
+        if symbol.endswith(quote) and len(symbol) > len(quote):
+            return f"{symbol.removesuffix(quote).rstrip('-')}/{quote}"
+    return f"{symbol}/USD"
+
+
+def _parameters(params: tuple[str, ...]) -> Parameters:
+    given: Parameters = {}
+    for text in params:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            raise click.UsageError(f"--param {text!r}: write NAME=VALUE, such as fast=10")
+        given[name] = value
+    return given
+
+
+def _validated(settings: Settings) -> Settings:
+    """Strategy kinds and parameters checked, typed, and completed with their defaults."""
+    kinds = catalogue.installed()
+    tables = []
+    for table in settings.strategy:
+        kind = catalogue.find(kinds, table.kind)
+        presets = tuple(
+            msgspec.structs.replace(preset, parameters=validate(kind, {**table.parameters, **preset.parameters}))
+            for preset in table.preset
+        )
+        tables.append(
+            msgspec.structs.replace(table, parameters=validate(kind, table.parameters), preset=presets)
+        )
+    return msgspec.structs.replace(settings, strategy=tuple(tables))
+
+
+def _sources(settings: Settings, files: dict[str, str], timeframe: str | None) -> list[Source]:
+    sources = [
+        source(instrument_id(table), files[table.name], read_bars(files[table.name], timeframe=timeframe))
+        for table in settings.instrument
+    ]
+    lengths = {one.file.facts.timeframe for one in sources}
+    if len(lengths) > 1:
+        raise ConfigurationInvalid(f"the files have bars of {', '.join(sorted(lengths))}: give files of one timeframe")
+    return sources
+
+
+def _report(settings: Settings, sources: list[Source], finished: Finished, gear: str) -> Report:
+    tokens = {instrument_id(table): table for table in settings.instrument}
+    return report(
+        Run(
+            strategy=", ".join(table.name for table in settings.strategy),
+            parameters=settings.strategy[0].parameters if len(settings.strategy) == 1 else {},
+            names={token: table.name for token, table in tokens.items()},
+            calendars={token: table.calendar for token, table in tokens.items()},
+            start_cash=settings.run.cash,
+            sources=sources,
+            facts=finished.facts,
+            tape_hash=finished.tape_hash,
+            gear=gear,
+            elapsed_s=finished.elapsed_s,
+        ),
+        finished.collected,
+        finished.books,
+    )

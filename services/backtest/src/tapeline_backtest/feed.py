@@ -1,0 +1,89 @@
+"""The replay clock's script: opening facts and bars of several files, in the one order in which they are recorded.
+
+A bar is said when it closes. Bars that close together are said in the order of their instruments. Missing bars become
+facts. Files are read strictly: a backtest on bad data is refused, with the row named. Nothing is recorded here.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tapeline_common.events import BarClosed, DataRejected, Event, FeedOpened
+from tapeline_common.opening import Opening
+from tapeline_common.values import DataFault, InstrumentId
+from tapeline_marketdata.files import BarFile, file_digest
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """An outside fact as the replay clock says it."""
+
+    author: str
+    id: str
+    event: Event
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One instrument's bars and what the tape says of where they came from."""
+
+    instrument: InstrumentId
+    path: str
+    file: BarFile
+    digest: str
+
+    @property
+    def opened(self) -> FeedOpened:
+        facts = self.file.facts
+        return FeedOpened(
+            instrument=self.instrument,
+            source=self.path.replace("\\", "/").rpartition("/")[2],
+            timeframe=facts.timeframe,
+            detail=f"sha256 {self.digest}; {len(self.file)} bars; time unit {facts.time_unit}",
+        )
+
+
+def source(instrument: InstrumentId, path: str, file: BarFile) -> Source:
+    return Source(instrument, path, file, file_digest(path))
+
+
+def script(opening: Sequence[Opening], sources: Sequence[Source]) -> Iterator[Outside]:
+    """Everything a replay says, in order: configuration, sources, then bars by closing time."""
+    start_ns = min(int(each.file.columns.open_ns[0]) for each in sources)
+    for each in opening:
+        yield Outside(each.author, f"{each.slot}#1", each.event, start_ns)
+    for one in sources:
+        yield Outside("marketdata", f"feed:{one.instrument}", one.opened, start_ns)
+    if len(sources) == 1:
+        yield from bars_of(sources[0])
+        return
+    lanes = [((outside.time_ns, lane, outside) for outside in bars_of(one)) for lane, one in enumerate(sources)]
+    for _, _, outside in heapq.merge(*lanes, key=lambda entry: entry[:2]):
+        yield outside
+
+
+def bars_of(one: Source) -> Iterator[Outside]:
+    """One file's bars, each gap said before the bar that ends it."""
+    facts = one.file.facts
+    length_ns = facts.timeframe_ns
+    prefix = f"bar:{one.instrument}:{facts.timeframe}:"
+    expected_ns = int(one.file.columns.open_ns[0])
+    for bars in one.file.slices(one.instrument):
+        for raw in bars:
+            open_ns, close_ns = raw.open_ns, raw.close_ns
+            if open_ns != expected_ns:
+                missing = (open_ns - expected_ns) // length_ns
+                gap = DataRejected(one.instrument, DataFault.GAP, expected_ns, f"{missing} bars missing")
+                yield Outside("marketdata", f"gap:{one.instrument}:{expected_ns}", gap, close_ns)
+            expected_ns = close_ns
+            yield Outside("marketdata", f"{prefix}{open_ns}", raw, close_ns)
+
+
+def bar_count(sources: Sequence[Source]) -> int:
+    return sum(len(one.file) for one in sources)
+
+
+__all__ = ["BarClosed", "Outside", "Source", "bar_count", "bars_of", "script", "source"]

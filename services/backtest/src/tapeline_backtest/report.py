@@ -1,0 +1,314 @@
+"""What a backtest found, computed from its tape alone, so that every gear's report is the same function.
+
+Money is exact (Decimal, from the ledger's books); the equity curve and the ratios derived from it are floats. Sharpe
+and the other per-day statistics use UTC days: returns of daily closing equity, sample deviation (ddof 1), annualised by
+the calendar's trading days, risk-free rate zero; they are absent when there are fewer than two daily returns.
+
+This module folds and computes. It judges nothing and prints nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from tapeline_backtest.feed import Source
+from tapeline_common.core import Stamp, learn
+from tapeline_common.events import (
+    BarClosed,
+    DataRejected,
+    EquityMarked,
+    FundingPosted,
+    OrderFilled,
+    OrderRefused,
+    OrderRejected,
+    OrderSubmitted,
+    PositionChanged,
+    TradeClosed,
+    TradeDeclined,
+)
+from tapeline_common.money import ZERO, plain
+from tapeline_common.values import InstrumentId
+from tapeline_common.wire import Fact
+from tapeline_ledger import core as ledger
+
+DAY_NS = 86_400_000_000_000
+TRADING_DAYS = {"24/7": 365, "24/5": 260, "XNYS": 252}
+"""Days of trading in a year, by calendar; unknown calendars count as 365."""
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class InstrumentReport(msgspec.Struct, frozen=True):
+    """One instrument's share of the result. Money in account currency."""
+
+    name: str
+    bars: int
+    fills: int
+    trades: int
+    wins: int
+    losses: int
+    net_pnl: Decimal
+    fees: Decimal
+    open_quantity: Decimal
+    market_change: float
+
+
+class Report(msgspec.Struct, frozen=True):
+    """The result of one run. Times are UTC ns, ratios are fractions (0.1 is ten percent)."""
+
+    strategy: str
+    parameters: dict[str, int | float | str | bool]
+    bars: int
+    first_open_ns: int
+    last_close_ns: int
+    orders: int
+    fills: int
+    trades: int
+    refused: dict[str, int]
+    declined: dict[str, int]
+    data_faults: dict[str, int]
+    start_cash: Decimal
+    fees: Decimal
+    slippage: Decimal
+    funding: Decimal
+    final_cash: Decimal
+    final_equity: Decimal
+    net_profit: Decimal
+    total_return: float
+    max_drawdown: float
+    max_drawdown_amount: float
+    max_drawdown_from_ns: int
+    max_drawdown_to_ns: int
+    sharpe: float | None
+    sortino: float | None
+    annual_return: float | None
+    annual_volatility: float | None
+    calmar: float | None
+    exposure_share: float
+    win_rate: float | None
+    profit_factor: float | None
+    expectancy: float | None
+    best_trade: Decimal | None
+    worst_trade: Decimal | None
+    market_change: float
+    instruments: dict[str, InstrumentReport]
+    facts: int
+    tape_hash: str
+    gear: str
+    elapsed_s: float
+    bars_per_s: float
+
+
+@dataclass(slots=True)
+class Collected:
+    """What the report needs of a tape: everything but the bars, and the ledger's state at the end."""
+
+    fills: list[tuple[int, OrderFilled]] = field(default_factory=list)
+    trades: list[TradeClosed] = field(default_factory=list)
+    submitted: int = 0
+    funding: Decimal = ZERO
+    funded: list[tuple[int, Decimal]] = field(default_factory=list)
+    refused: Counter[str] = field(default_factory=Counter)
+    declined: Counter[str] = field(default_factory=Counter)
+    data_faults: Counter[str] = field(default_factory=Counter)
+
+    def take(self, fact: Fact) -> None:
+        event = fact.event
+        kind = type(event)
+        if kind is BarClosed or kind is EquityMarked or kind is PositionChanged:
+            return
+        if kind is OrderSubmitted:
+            self.submitted += 1
+        elif isinstance(event, OrderFilled):
+            self.fills.append((fact.time_ns, event))
+        elif isinstance(event, TradeClosed):
+            self.trades.append(event)
+        elif isinstance(event, FundingPosted):
+            self.funding += event.amount
+            self.funded.append((fact.time_ns, event.amount))
+        elif isinstance(event, OrderRefused | OrderRejected):
+            self.refused[event.reason] += 1
+        elif isinstance(event, TradeDeclined):
+            self.declined[event.reason] += 1
+        elif isinstance(event, DataRejected):
+            self.data_faults[event.fault] += 1
+
+
+def fold_books(facts: Sequence[Fact]) -> ledger.State:
+    """The ledger's state after a tape, for gears that ran it elsewhere."""
+    state = ledger.CORE.initial()
+    for fact in facts:
+        learn(ledger.CORE, state, fact.event, Stamp(fact.pos, fact.time_ns))
+    return state
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What the gear knows about the run."""
+
+    strategy: str
+    parameters: dict[str, int | float | str | bool]
+    names: dict[InstrumentId, str]
+    calendars: dict[InstrumentId, str]
+    start_cash: Decimal
+    sources: Sequence[Source]
+    facts: int
+    tape_hash: str
+    gear: str
+    elapsed_s: float
+
+
+def report(run: Run, collected: Collected, books: ledger.State) -> Report:
+    curve = equity_curve(run, collected)
+    drawdown, amount, high, low = max_drawdown(curve.equity)
+    days = daily_returns(curve)
+    year = min((TRADING_DAYS.get(calendar, 365) for calendar in run.calendars.values()), default=365)
+    volatility = float(np.std(days, ddof=1)) if len(days) >= 2 else None
+    annual = _annual_return(curve, year, len(days)) if len(days) >= 2 else None
+    net = [trade.pnl - trade.fees for trade in collected.trades]
+    final_equity = plain(ledger.equity(books))
+    bars = sum(len(one.file) for one in run.sources)
+    first = [float(one.file.columns.close[0]) for one in run.sources]
+    last = [float(one.file.columns.close[-1]) for one in run.sources]
+    return Report(
+        strategy=run.strategy,
+        parameters=run.parameters,
+        bars=bars,
+        first_open_ns=min(int(one.file.columns.open_ns[0]) for one in run.sources),
+        last_close_ns=int(curve.time_ns[-1]),
+        orders=collected.submitted,
+        fills=len(collected.fills),
+        trades=len(collected.trades),
+        refused=dict(sorted(collected.refused.items())),
+        declined=dict(sorted(collected.declined.items())),
+        data_faults=dict(sorted(collected.data_faults.items())),
+        start_cash=run.start_cash,
+        fees=plain(sum((fill.fee for _, fill in collected.fills), ZERO)),
+        slippage=plain(sum((fill.slippage * fill.quantity for _, fill in collected.fills), ZERO)),
+        funding=plain(collected.funding),
+        final_cash=plain(ledger.cash(books)),
+        final_equity=final_equity,
+        net_profit=plain(final_equity - run.start_cash),
+        total_return=float((final_equity - run.start_cash) / run.start_cash) if run.start_cash else 0.0,
+        max_drawdown=drawdown,
+        max_drawdown_amount=amount,
+        max_drawdown_from_ns=int(curve.time_ns[high]),
+        max_drawdown_to_ns=int(curve.time_ns[low]),
+        sharpe=_ratio(float(np.mean(days)), volatility, year) if volatility is not None else None,
+        sortino=_ratio(float(np.mean(days)), _downside(days), year) if volatility is not None else None,
+        annual_return=annual,
+        annual_volatility=volatility * math.sqrt(year) if volatility is not None else None,
+        calmar=annual / drawdown if annual is not None and drawdown > 0 else None,
+        exposure_share=float(np.mean(curve.invested)),
+        win_rate=sum(pnl > 0 for pnl in net) / len(net) if net else None,
+        profit_factor=_profit_factor(net),
+        expectancy=float(sum(net, ZERO)) / len(net) if net else None,
+        best_trade=plain(max(net)) if net else None,
+        worst_trade=plain(min(net)) if net else None,
+        market_change=float(np.mean([b / a - 1.0 for a, b in zip(first, last, strict=True)])),
+        instruments={name: _instrument(run, collected, token) for token, name in run.names.items()},
+        facts=run.facts,
+        tape_hash=run.tape_hash,
+        gear=run.gear,
+        elapsed_s=round(run.elapsed_s, 6),
+        bars_per_s=round(bars / run.elapsed_s, 1) if run.elapsed_s else 0.0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Equity at every closing time of any instrument: shapes (n,)."""
+
+    time_ns: Ints
+    equity: Floats
+    invested: NDArray[np.bool_]
+
+
+def equity_curve(run: Run, collected: Collected) -> Curve:
+    """Cash after the fills of each bar plus positions at its close."""
+    closes = [(one.file.columns.open_ns + one.file.facts.timeframe_ns, one) for one in run.sources]
+    time_ns = closes[0][0] if len(closes) == 1 else np.unique(np.concatenate([each for each, _ in closes]))
+    cash = np.zeros(len(time_ns))
+    invested = np.zeros(len(time_ns), dtype=bool)
+    held_value = np.zeros(len(time_ns))
+    for close_ns, one in closes:
+        fills = [(at_ns, fill) for at_ns, fill in collected.fills if fill.instrument == one.instrument]
+        at = np.searchsorted(time_ns, np.array([at_ns for at_ns, _ in fills], dtype=np.int64))
+        moved = [float(fill.quantity) * fill.side.sign for _, fill in fills]
+        paid = [float(fill.price * fill.quantity) * fill.side.sign + float(fill.fee) for _, fill in fills]
+        held = np.zeros(len(time_ns))
+        np.add.at(held, at, moved)
+        np.subtract.at(cash, at, paid)
+        held = np.cumsum(held)
+        held[np.abs(held) < 1e-12] = 0.0
+        last = np.searchsorted(close_ns, time_ns, side="right") - 1
+        price = np.where(last >= 0, one.file.columns.close[np.maximum(last, 0)], 0.0)
+        held_value += held * price
+        invested |= held != 0.0
+    for at_ns, amount in collected.funded:
+        cash[min(int(np.searchsorted(time_ns, at_ns)), len(time_ns) - 1)] += float(amount)
+    return Curve(time_ns, float(run.start_cash) + np.cumsum(cash) + held_value, invested)
+
+
+def max_drawdown(equity: Floats) -> tuple[float, float, int, int]:
+    """Largest fall from a running high: (fraction of the high, amount, index of the high, index of the low)."""
+    highs = np.maximum.accumulate(equity)
+    fall = np.divide(highs - equity, highs, out=np.zeros_like(equity), where=highs > 0)
+    low = int(np.argmax(fall))
+    high = int(np.argmax(equity[: low + 1]))
+    return float(fall[low]), float(highs[low] - equity[low]), high, low
+
+
+def daily_returns(curve: Curve) -> Floats:
+    """Returns of the last equity of each UTC day; the first day's is measured from the first equity of the curve."""
+    day = (curve.time_ns - 1) // DAY_NS
+    ends = np.flatnonzero(np.diff(day, append=day[-1] + 1))
+    closing = np.concatenate([curve.equity[:1], curve.equity[ends]])
+    before = closing[:-1]
+    return np.divide(np.diff(closing), before, out=np.zeros(len(before)), where=before > 0)
+
+
+def _annual_return(curve: Curve, year: int, days: int) -> float | None:
+    growth = float(curve.equity[-1] / curve.equity[0]) if curve.equity[0] > 0 else 0.0
+    return float(growth ** (year / days) - 1.0) if growth > 0 else None
+
+
+def _ratio(mean: float, deviation: float, year: int) -> float | None:
+    return mean / deviation * math.sqrt(year) if deviation > 0 else None
+
+
+def _downside(days: Floats) -> float:
+    return float(np.sqrt(np.mean(np.minimum(days, 0.0) ** 2)))
+
+
+def _profit_factor(net: Sequence[Decimal]) -> float | None:
+    lost = -sum((pnl for pnl in net if pnl < 0), ZERO)
+    return float(sum((pnl for pnl in net if pnl > 0), ZERO) / lost) if lost else None
+
+
+def _instrument(run: Run, collected: Collected, token: InstrumentId) -> InstrumentReport:
+    fills = [fill for _, fill in collected.fills if fill.instrument == token]
+    trades = [trade for trade in collected.trades if trade.instrument == token]
+    net = [trade.pnl - trade.fees for trade in trades]
+    columns = next(one.file.columns for one in run.sources if one.instrument == token)
+    return InstrumentReport(
+        name=run.names[token],
+        bars=len(columns),
+        fills=len(fills),
+        trades=len(trades),
+        wins=sum(pnl > 0 for pnl in net),
+        losses=sum(pnl < 0 for pnl in net),
+        net_pnl=plain(sum(net, ZERO)),
+        fees=plain(sum((fill.fee for fill in fills), ZERO)),
+        open_quantity=plain(sum((fill.quantity * fill.side.sign for fill in fills), ZERO)),
+        market_change=float(columns.close[-1] / columns.close[0] - 1.0),
+    )

@@ -1,0 +1,149 @@
+"""The mirror: a JetStream stream of all facts, for outside tools; nothing of ours reads it.
+
+The stream's sequence equals the fact's position. It is kept so by one rule, whatever happened before: look at the
+stream's last sequence, publish what follows it from the log, and let JetStream refuse each message that does not come
+at its sequence (``Nats-Expected-Last-Sequence``). Starting, catching up and healing after a wiped store are the same.
+
+The stream does not listen on ``tape.>`` itself: a fact announced twice or never would shift every sequence after it. It
+listens on ``mirror.tape.>`` and stores under the name ``tape.>``, so healing is never seen by those who follow the
+tape. Trouble here is counted and reported, and never stops trading.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig, SubjectTransform
+from nats.js.errors import APIError, NotFoundError
+
+from tapeline_common import subjects
+from tapeline_common.wire import decode_fact, position_of
+from tapeline_ledger.store import Store
+
+PREFIX = "mirror."
+WINDOW = 500
+"""Facts published between two acknowledgements: the last one's tells about all of them."""
+
+ACKNOWLEDGEMENT_TIMEOUT_S = 2.0
+CHECK_S = 1.0
+"""How often the stream is looked at when there is nothing new, so that a wiped store is noticed."""
+
+_EXPECTED_LAST = "Nats-Expected-Last-Sequence"
+
+
+def stream_config() -> StreamConfig:
+    """Append-only by configuration: no client may delete or purge messages of the stream."""
+    return StreamConfig(
+        name=subjects.MIRROR_STREAM,
+        description="Mirror of the tape: sequence = position. Written by the ledger; the log in Postgres is the truth.",
+        subjects=[PREFIX + subjects.TAPE],
+        subject_transform=SubjectTransform(src=PREFIX + subjects.TAPE, dest=subjects.TAPE),
+        retention=RetentionPolicy.LIMITS,
+        discard=DiscardPolicy.NEW,
+        storage=StorageType.FILE,
+        num_replicas=1,
+        deny_delete=True,
+        deny_purge=True,
+        allow_direct=True,
+    )
+
+
+@dataclass(slots=True)
+class MirrorState:
+    """For status and metrics: how far the mirror is, how often it had to be made anew, what ails it."""
+
+    pos: int = 0
+    healed: int = 0
+    troubles: int = 0
+    trouble: str = ""
+
+
+class Mirror:
+    """Follows the log and keeps the stream equal to it. ``wake`` it when there are new facts."""
+
+    def __init__(self, client: Client, store: Store, report: Callable[[str], None]) -> None:
+        self.state = MirrorState()
+        self._client = client
+        self._store = store
+        self._report = report
+        self._stream = client.jetstream()
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Mirror until cancelled."""
+        while True:
+            self._woken.clear()
+            try:
+                await self.catch_up()
+                self.state.trouble = ""
+            except (NatsError, APIError, TimeoutError, OSError) as error:
+                trouble = f"{type(error).__name__}: {error}"
+                if trouble != self.state.trouble:
+                    self._report(f"the mirror is behind at {self.state.pos}: {trouble}")
+                self.state.trouble = trouble
+                self.state.troubles += 1
+                await asyncio.sleep(CHECK_S)
+                continue
+            try:
+                await asyncio.wait_for(self._woken.wait(), CHECK_S)
+            except TimeoutError:
+                continue
+
+    async def catch_up(self) -> None:
+        """Bring the stream to the head of the log, from wherever it is."""
+        pos = await self._last_sequence()
+        if pos < self.state.pos:
+            self.state.healed += 1
+            self._report(f"the mirror fell back from {self.state.pos} to {pos}; filling it from the log")
+        self.state.pos = pos
+        while self.state.pos < self._store.head.pos:
+            payloads = await self._store.payloads_after(self.state.pos, WINDOW)
+            await self._publish(payloads)
+            self.state.pos = position_of(payloads[-1])
+
+    async def _last_sequence(self) -> int:
+        """Where the stream ends; it is made if missing, and made anew if it is not a copy of this log."""
+        try:
+            info = await self._stream.stream_info(subjects.MIRROR_STREAM)
+        except NotFoundError:
+            info = await self._stream.add_stream(stream_config())
+        last = info.state.last_seq
+        if last and not await self._is_copy(last):
+            self._report(f"the mirror's last message is not fact {last} of the log; making the stream anew")
+            await self._stream.delete_stream(subjects.MIRROR_STREAM)
+            info = await self._stream.add_stream(stream_config())
+            self.state.healed += 1
+            self.state.pos = last = info.state.last_seq
+        return last
+
+    async def _is_copy(self, last: int) -> bool:
+        if last > self._store.head.pos:
+            return False
+        ours = await self._store.payloads_after(last - 1, 1)
+        theirs = await self._stream.get_msg(subjects.MIRROR_STREAM, last, direct=True)
+        return theirs.data == ours[0]
+
+    async def _publish(self, payloads: list[bytes]) -> None:
+        """Send facts in order; if one is not stored, none after it is, and the acknowledgement of the last tells."""
+        for payload in payloads[:-1]:
+            await self._client.publish(_subject(payload), payload, headers=_at(payload))
+        await self._stream.publish(
+            _subject(payloads[-1]), payloads[-1], timeout=ACKNOWLEDGEMENT_TIMEOUT_S, headers=_at(payloads[-1])
+        )
+
+
+def _subject(payload: bytes) -> str:
+    fact = decode_fact(payload)
+    return PREFIX + subjects.tape(fact.author, type(fact.event).__name__, fact.stream)
+
+
+def _at(payload: bytes) -> dict[str, Any]:
+    return {_EXPECTED_LAST: str(position_of(payload) - 1)}

@@ -1,0 +1,270 @@
+"""The ledger on NATS: subscriptions, replies, announcements, progress. It connects to nothing by itself.
+
+What is asked for, and how it is encoded, is in ``tapeline_common.tape_nats``; what is done about it, in ``recorder``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
+
+from tapeline_common import subjects
+from tapeline_common.core import Core
+from tapeline_common.sequencer import Recorded
+from tapeline_common.tape import Receipt
+from tapeline_common.tape_nats import (
+    decode_answers,
+    decode_read_request,
+    encode_page,
+    encode_read_error,
+    encode_receipts,
+)
+from tapeline_common.values import AppendRefusal, Realm
+from tapeline_ledger.lockstep import Plan
+from tapeline_ledger.mirror import Mirror, MirrorState
+from tapeline_ledger.recorder import Recorder
+from tapeline_ledger.store import Store
+
+PROGRESS_S = 0.25
+"""Progress is told after each commit and at least this often, so that silence means trouble."""
+
+MOST_REPLY_BYTES = 4_000_000
+MOST_REQUEST_BYTES = 4_000_000
+STOP_TIMEOUT_S = 5.0
+PENDING_MESSAGES = 200_000
+PENDING_BYTES = 512 * 1024 * 1024
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """Told on ``progress.ledger``.
+
+    Attributes:
+        pos: the last durable fact; the same as ``head``.
+        settled: in the replay realm every fact up to here has all its answers, so a run has ended when
+            ``settled == head`` and nothing more is fed; live it is the head.
+    """
+
+    service: str
+    pos: int
+    head: int
+    settled: int
+    time_ns: int
+    mirror: int
+    books_pos: int
+
+
+@dataclass(slots=True)
+class ServerCounts:
+    """What happened on the bus since the start, for metrics."""
+
+    requests: int = 0
+    malformed: int = 0
+    reads: int = 0
+    reads_refused: int = 0
+    unsent: Counter[str] = field(default_factory=Counter)
+
+
+class Server:
+    """A recorder with its doors. ``recorder.append_local`` is the door for control requests."""
+
+    def __init__(
+        self,
+        client: Client,
+        store: Store,
+        *,
+        realm: Realm,
+        plan: Plan | None,
+        now_ns: Callable[[], int],
+        books: Core[Any] | None,
+        mirrored: bool,
+        report: Callable[[str], None],
+    ) -> None:
+        self.counts = ServerCounts()
+        self.recorder: Recorder
+        self.listening = asyncio.Event()
+        self._client = client
+        self._store = store
+        self._realm = realm
+        self._plan = plan
+        self._now_ns = now_ns
+        self._books = books
+        self._mirror = Mirror(client, store, report) if mirrored else None
+        self._report = report
+        self._encoder = msgspec.json.Encoder()
+        self._subjects: dict[tuple[str, str, str], str] = {}
+        self._outbox: list[tuple[str, bytes]] = []
+
+    @property
+    def mirror_state(self) -> MirrorState | None:
+        return None if self._mirror is None else self._mirror.state
+
+    async def start(self) -> None:
+        """Restore from the log, then listen."""
+        self.recorder = await Recorder.start(
+            self._store,
+            realm=self._realm,
+            bus=self,
+            now_ns=self._now_ns,
+            plan=self._plan,
+            books=self._books,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until ``stop`` is set, then finish what waits. Raises what stopped the recorder."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                jobs = [tasks.create_task(self.recorder.run()), tasks.create_task(self._tell_progress())]
+                if self._mirror is not None:
+                    jobs.append(tasks.create_task(self._mirror.run()))
+                subscriptions = await self._listen()
+                await stop.wait()
+                for subscription in subscriptions:
+                    await subscription.unsubscribe()
+                await self._let_finish()
+                for job in jobs:
+                    job.cancel()
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+    async def _listen(self) -> list[Subscription]:
+        found = [
+            await self._client.subscribe(
+                subject, cb=handle, pending_msgs_limit=PENDING_MESSAGES, pending_bytes_limit=PENDING_BYTES
+            )
+            for subject, handle in ((subjects.APPEND_ALL, self._on_append), (subjects.READ, self._on_read))
+        ]
+        # nats-py sends the PING of a flush ahead of commands that wait in its buffer; the second one is behind them.
+        await self._client.flush()
+        await self._client.flush()
+        self.listening.set()
+        return found
+
+    async def _let_finish(self) -> None:
+        try:
+            await asyncio.wait_for(self.recorder.finish(), STOP_TIMEOUT_S)
+        except TimeoutError:
+            self._report("stopped with answers not recorded; whoever asked will ask again")
+
+    async def finished(self, new: Sequence[Recorded]) -> None:
+        await self._flush_replies()
+        if new:
+            await self._send_progress()
+            if self._mirror is not None:
+                self._mirror.wake()
+
+    async def _on_append(self, message: Msg) -> None:
+        self.counts.requests += 1
+        author = message.subject[len(subjects.APPEND) :]
+        answers: Sequence[Any]
+        if len(message.data) > MOST_REQUEST_BYTES:
+            detail = f"a request of {len(message.data)} bytes; at most {MOST_REQUEST_BYTES}"
+            answers, single = [Receipt(refusal=AppendRefusal.MALFORMED, detail=detail)], True
+        else:
+            answers, single = decode_answers(message.data)
+        self.counts.malformed += sum(isinstance(answer, Receipt) for answer in answers)
+        self.recorder.submit(author, answers, lambda receipts: self._reply(message.reply, receipts, single))
+        if self._outbox:
+            await self._flush_replies()
+
+    def _reply(self, inbox: str, receipts: tuple[Receipt, ...], single: bool) -> None:
+        if inbox:
+            self._outbox.append((inbox, encode_receipts(receipts, single=single)))
+
+    async def announce(self, new: Sequence[Recorded]) -> None:
+        known = self._subjects
+        for recorded in new:
+            fact = recorded.fact
+            key = (fact.author, type(fact.event).__name__, fact.stream)
+            subject = known.get(key)
+            if subject is None:
+                if len(known) > 10_000:
+                    known.clear()
+                subject = known[key] = subjects.tape(*key)
+            await self._send(subject, recorded.payload)
+
+    async def _send(self, subject: str, payload: bytes) -> None:
+        """Publish, or count that it could not be: everything on the bus can be had from the log as well."""
+        try:
+            await self._client.publish(subject, payload)
+        except (NatsError, OSError) as error:
+            self.counts.unsent[type(error).__name__] += 1
+
+    async def _flush_replies(self) -> None:
+        outbox, self._outbox = self._outbox, []
+        for inbox, payload in outbox:
+            await self._send(inbox, payload)
+
+    async def _on_read(self, message: Msg) -> None:
+        try:
+            request = decode_read_request(message.data)
+        except ValueError as error:
+            self.counts.reads_refused += 1
+            await self._send(message.reply, encode_read_error(str(error)))
+            return
+        self.counts.reads += 1
+        most_bytes = min(MOST_REPLY_BYTES, self._client.max_payload - 1_000)
+        await self._send(message.reply, encode_page(await self._store.read(request, most_bytes)))
+
+    async def _tell_progress(self) -> None:
+        while True:
+            await self._send_progress()
+            await asyncio.sleep(PROGRESS_S)
+
+    async def _send_progress(self) -> None:
+        books = self.recorder.books
+        head = self.recorder.head
+        progress = Progress(
+            service="ledger",
+            pos=head,
+            head=head,
+            settled=self.recorder.settled,
+            time_ns=self._now_ns(),
+            mirror=0 if self._mirror is None else self._mirror.state.pos,
+            books_pos=0 if books is None else books.heard,
+        )
+        await self._send(subjects.progress("ledger"), self._encoder.encode(progress))
+
+
+async def serve(
+    client: Client,
+    store: Store,
+    *,
+    realm: Realm,
+    now_ns: Callable[[], int],
+    stop: asyncio.Event,
+    plan: Plan | None = None,
+    books: Core[Any] | None = None,
+    mirrored: bool = True,
+    report: Callable[[str], None] = lambda _: None,
+    started: Callable[[Server], None] = lambda _: None,
+) -> None:
+    """Run the ledger over a connected client and an opened store until ``stop`` is set.
+
+    Args:
+        plan: replay realm only: who answers which types (``lockstep.Plan``).
+        books: the core that speaks as ``ledger``.
+        started: called once the log is restored, with the server: its ``recorder.append_local`` records for the
+            control door, its counts are for metrics.
+    """
+    server = Server(
+        client,
+        store,
+        realm=realm,
+        plan=plan,
+        now_ns=now_ns,
+        books=books,
+        mirrored=mirrored,
+        report=report,
+    )
+    await server.start()
+    started(server)
+    await server.run(stop)
