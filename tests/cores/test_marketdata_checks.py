@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapeline_marketdata.bars import RawBar
+from tapeline_common.events import BarClosed
+from tapeline_common.values import DataFault
 from tapeline_marketdata.checks import (
     ACCEPTED,
     Accepted,
     AcceptedAfterGap,
     Checker,
     CheckerState,
-    DataFault,
     Rejected,
     Verdict,
     fault_of_content,
@@ -28,14 +28,14 @@ NOON = 1_700_049_600 * 10**9
 """2023-11-15 12:00 UTC."""
 
 
-def bar(minute: int = 0, **changes: Any) -> RawBar:
+def bar(minute: int = 0, **changes: Any) -> BarClosed:
     """A good bar, ``minute`` minutes after noon, with changes."""
     open_ns = NOON + minute * MINUTE
-    good = RawBar("BTC-USDT_sim", "1m", open_ns, open_ns + MINUTE, "100.5", "102", "99", "101.25", "3")
+    good = BarClosed("BTC-USDT_sim", "1m", open_ns, open_ns + MINUTE, "100.5", "102", "99", "101.25", "3")
     return msgspec.structs.replace(good, **changes)
 
 
-def verdicts(*bars: RawBar) -> list[Verdict]:
+def verdicts(*bars: BarClosed) -> list[Verdict]:
     checker = Checker(MINUTE)
     return [checker.check(one) for one in bars]
 
@@ -266,7 +266,7 @@ def test_content_is_judged_as_the_definition_says(open_: str, high: str, low: st
 class ForgetfulChecker(Checker):
     """A mutant: it moves its watermark for rejected bars too."""
 
-    def check(self, bar: RawBar) -> Verdict:
+    def check(self, bar: BarClosed) -> Verdict:
         verdict = super().check(bar)
         self.state = CheckerState(bar.open_ns, (bar.open, bar.high, bar.low, bar.close, bar.volume))
         return verdict

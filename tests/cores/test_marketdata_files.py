@@ -18,8 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapeline_marketdata.bars import RawBar, decimal_text
-from tapeline_marketdata.checks import Checker, DataFault, Rejected
+from tapeline_common.events import BarClosed
+from tapeline_common.values import DataFault
+from tapeline_marketdata.bars import decimal_text
+from tapeline_marketdata.checks import Checker, Rejected
 from tapeline_marketdata.files import NUMBER_COLUMNS, BadFile, FileFault, _texts, file_digest, read_bars
 from tapeline_marketdata.timeframe import UnknownTimeframe
 
@@ -75,8 +77,8 @@ def test_parquet_floats_become_their_shortest_text(parquet: Writer) -> None:
 
     opens = [FIRST_S * 10**9, FIRST_S * 10**9 + MINUTE_NS]
     assert list(file.bars("X")) == [
-        RawBar("X", "1m", opens[0], opens[0] + MINUTE_NS, "100.5", "102", "99", "101.25", "0.0000001"),
-        RawBar("X", "1m", opens[1], opens[1] + MINUTE_NS, "101.5", "103", "100", "102.25", "0.0000002"),
+        BarClosed("X", "1m", opens[0], opens[0] + MINUTE_NS, "100.5", "102", "99", "101.25", "0.0000001"),
+        BarClosed("X", "1m", opens[1], opens[1] + MINUTE_NS, "101.5", "103", "100", "102.25", "0.0000002"),
     ]
     assert (file.facts.format, file.facts.time_unit, file.facts.timeframe) == ("parquet", "ms", "1m")
 

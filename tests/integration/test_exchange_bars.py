@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tapeline_marketdata.bars import RawBar
-from tapeline_marketdata.checks import AcceptedAfterGap, Checker, DataFault, Rejected
+from tapeline_common.events import BarClosed
+from tapeline_common.values import DataFault, FeedTroubleKind
+from tapeline_marketdata.checks import AcceptedAfterGap, Checker, Rejected
 from tapeline_marketdata.exchange import (
     EMPTY_PAGES_BEFORE_SKIP,
     ExchangeBars,
     FeedTrouble,
     InstrumentFacts,
-    TroubleKind,
     UnknownExchange,
     open_exchange,
 )
@@ -47,11 +47,11 @@ def candle(number: int, **changes: str) -> list[Any]:
     return [open_ms, *texts.values(), open_ms + MINUTE_MS - 1, "0.42000000", 3, "0.00000500", "0.21000000", "0"]
 
 
-def bar(number: int) -> RawBar:
+def bar(number: int) -> BarClosed:
     """The bar that ``candle(number)`` is."""
     open_ms, open_price, high, low, close, volume, *_ = candle(number)
     open_ns = open_ms * 1_000_000
-    return RawBar("BTC-USDT_binance", "1m", open_ns, open_ns + MINUTE_NS, open_price, high, low, close, volume)
+    return BarClosed("BTC-USDT_binance", "1m", open_ns, open_ns + MINUTE_NS, open_price, high, low, close, volume)
 
 
 EXCHANGE_INFO = {
@@ -173,7 +173,7 @@ async def open_feed(binance: BinanceDouble) -> AsyncIterator[OpenFeed]:
         await feed.bars.close()
 
 
-def numbered(first: int, last: int) -> list[RawBar]:
+def numbered(first: int, last: int) -> list[BarClosed]:
     return [bar(number) for number in range(first, last + 1)]
 
 
@@ -318,7 +318,7 @@ async def test_a_failed_line_is_said_and_then_nothing_is_missing(
     trouble = await feed.poll()
 
     assert isinstance(trouble, FeedTrouble), name
-    assert (trouble.kind, trouble.retry_in_s, feed.waits) == (TroubleKind.INTERRUPTED, 1.0, [])
+    assert (trouble.kind, trouble.retry_in_s, feed.waits) == (FeedTroubleKind.INTERRUPTED, 1.0, [])
     assert trouble.detail
     assert feed.bars.watermark_ns == BEFORE_FIRST_NS
     binance.faults = []
@@ -355,7 +355,7 @@ async def test_retry_after_is_honoured(status: int, binance: BinanceDouble, open
     trouble = await feed.poll()
 
     assert isinstance(trouble, FeedTrouble)
-    assert (trouble.kind, trouble.retry_in_s) == (TroubleKind.THROTTLED, 137.0)
+    assert (trouble.kind, trouble.retry_in_s) == (FeedTroubleKind.RATE_LIMITED, 137.0)
     assert await feed.poll() == numbered(0, 9)
     assert feed.waits == [137.0]
 
@@ -378,7 +378,7 @@ async def test_a_wrong_request_is_refused_not_hammered(open_feed: OpenFeed) -> N
     trouble = await open_feed(symbol="BTC/NONSENSE").poll()
 
     assert isinstance(trouble, FeedTrouble)
-    assert (trouble.kind, trouble.retry_in_s) == (TroubleKind.REFUSED, 60.0)
+    assert (trouble.kind, trouble.retry_in_s) == (FeedTroubleKind.REFUSED, 60.0)
     assert "BTC/NONSENSE" in trouble.detail
 
 
@@ -389,7 +389,7 @@ async def test_a_request_error_of_the_exchange_is_refused(binance: BinanceDouble
     trouble = await open_feed(watermark_ns=BEFORE_FIRST_NS).poll()
 
     assert isinstance(trouble, FeedTrouble)
-    assert trouble.kind is TroubleKind.REFUSED
+    assert trouble.kind is FeedTroubleKind.REFUSED
     assert "Invalid symbol" in trouble.detail
 
 
@@ -400,7 +400,7 @@ async def test_a_timeframe_the_exchange_lacks_is_refused_with_what_it_has(
     trouble = await open_feed(timeframe="7m", history_bars=1).poll()
 
     assert isinstance(trouble, FeedTrouble)
-    assert trouble.kind is TroubleKind.REFUSED
+    assert trouble.kind is FeedTroubleKind.REFUSED
     assert "15m" in trouble.detail
     assert binance.asked == []
 
@@ -429,7 +429,7 @@ async def test_a_page_of_history_that_stays_empty_is_skipped_and_said(
 
     assert outcomes[:-1] == [[]] * (EMPTY_PAGES_BEFORE_SKIP - 1)
     assert isinstance(outcomes[-1], FeedTrouble)
-    assert outcomes[-1].kind is TroubleKind.HISTORY_MISSING
+    assert outcomes[-1].kind is FeedTroubleKind.HISTORY_MISSING
     assert await feed.poll() == numbered(4, 7)
 
 
@@ -456,7 +456,7 @@ async def test_numbers_that_are_not_quoted_keep_their_text(binance: BinanceDoubl
     bars = await open_feed(watermark_ns=BEFORE_FIRST_NS).poll()
 
     assert bars == [
-        RawBar(
+        BarClosed(
             "BTC-USDT_binance",
             "1m",
             FIRST_MS * 1_000_000,
@@ -468,28 +468,6 @@ async def test_numbers_that_are_not_quoted_keep_their_text(binance: BinanceDoubl
             "1200.00",
         )
     ]
-
-
-async def test_follow_catches_up_and_then_sleeps_until_the_next_close(
-    binance: BinanceDouble, open_feed: OpenFeed
-) -> None:
-    """History first, without waiting; at the live edge one sleep to just after the next close."""
-    binance.now_ms = FIRST_MS + 8 * MINUTE_MS + 20_000
-    feed = open_feed(watermark_ns=BEFORE_FIRST_NS, page_bars=5, settle_s=1.0)
-
-    async def until_next_minute(seconds: float) -> None:
-        feed.waits.append(seconds)
-        binance.now_ms += round(seconds * 1000)
-
-    feed.bars._sleep = until_next_minute  # the double's clock moves by what the feed waits
-    outcomes = []
-    async for outcome in feed.bars.follow():
-        outcomes.append(outcome)
-        if len(outcomes) == 3:
-            break
-
-    assert outcomes == [numbered(0, 4), numbered(5, 7), [bar(8)]]
-    assert feed.waits == [41.0]
 
 
 async def test_instrument_facts_are_exact(open_feed: OpenFeed) -> None:
@@ -531,7 +509,7 @@ async def test_two_feeds_share_one_exchange_and_leave_it_open(binance: BinanceDo
     await exchange.close()
 
 
-async def _bars(feed: ExchangeBars) -> list[RawBar]:
+async def _bars(feed: ExchangeBars) -> list[BarClosed]:
     outcome = await feed.poll(now_ns=FIRST_MS * 1_000_000 + 10 * MINUTE_NS)
     assert isinstance(outcome, list)
     return [one for one in outcome if one.open_ns >= FIRST_MS * 1_000_000 and one.timeframe == "1m"]

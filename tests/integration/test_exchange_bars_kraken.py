@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tapeline_marketdata.bars import RawBar
+from tapeline_common.events import BarClosed
 from tapeline_marketdata.exchange import ExchangeBars, InstrumentFacts
 
 FIRST_MS = 1_700_000_040_000
@@ -80,7 +80,7 @@ async def test_another_exchange_works_by_its_name_alone(kraken_url: str) -> None
 
     open_ns = FIRST_MS * 1_000_000
     texts = ("42000.0", "42000.5", "41999.9", "42000.10", "0.00001000")
-    assert bars == [RawBar("BTC/USD", "1m", open_ns, open_ns + MINUTE_NS, *texts)]
+    assert bars == [BarClosed("BTC/USD", "1m", open_ns, open_ns + MINUTE_NS, *texts)]
     assert isinstance(facts, InstrumentFacts)
     assert (facts.tick_size, facts.lot_size, facts.min_quantity, facts.min_notional) == (
         Decimal("0.1"),

@@ -25,7 +25,7 @@ from tapeline_common.servers import ServerFailed, ServerNotInstalled
 from tapeline_common.settings import CONFIG_NAME, load
 from tapeline_common.status import Status, gather_status, status_table, summary_lines
 from tapeline_common.tape import TapeUnavailable
-from tapeline_common.wiring import installed_services
+from tapeline_common.wiring import checked, installed_services
 
 STATUS_S = 1.0
 """How often the live table is drawn."""
@@ -93,7 +93,7 @@ def status(data: Path, to_json: bool) -> None:
 def up(data: Path, config: Path | None, seconds: float | None, feed: str | None, log_level: str, to_json: bool) -> None:
     """Start the whole stack embedded: servers, services, paper trading. Ctrl-C stops it; the tape stays."""
     chosen = _chosen_config(data, config, feed)
-    load(chosen)
+    checked(load(chosen))
     try:
         code = asyncio.run(_up(Stack(data, chosen, log_level=log_level), seconds, to_json))
     except (StackFailed, ServerFailed, ServerNotInstalled) as trouble:

@@ -46,6 +46,12 @@ def _of_service(service: Service) -> Allowance:
 def _of_ledger(askers: Iterable[str]) -> Allowance:
     return Allowance(
         LEDGER,
-        (subjects.TAPE, subjects.progress(LEDGER), "$JS.API.>", *(f"_INBOX.{name}.>" for name in askers)),
+        (
+            subjects.TAPE,
+            subjects.MIRROR,
+            subjects.progress(LEDGER),
+            "$JS.API.>",
+            *(f"_INBOX.{name}.>" for name in askers),
+        ),
         (subjects.APPEND_ALL, subjects.READ, subjects.CONTROL_ALL, subjects.PROGRESS_ALL),
     )

@@ -19,6 +19,8 @@ PROGRESS = "progress."
 PROGRESS_ALL = "progress.*"
 CONTROL = "control."
 CONTROL_ALL = "control.*"
+MIRROR = "mirror.>"
+"""What the ledger feeds the mirror with; followers of the tape never hear a refill."""
 MIRROR_STREAM = "TAPE"
 """Name of the JetStream stream that mirrors ``tape.>`` for outside consumers."""
 

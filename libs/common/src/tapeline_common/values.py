@@ -133,12 +133,16 @@ class DataFault(StrEnum):
 
 
 class FeedTroubleKind(StrEnum):
-    """Two families of outside errors: the line failed (retry), or the request is wrong (a person must act)."""
+    """Two families of outside errors: the line failed (retry), or the request is wrong (a person must act).
+
+    HISTORY_MISSING: the source was asked repeatedly and has no bars of a stretch of time; the feed goes on after it.
+    """
 
     INTERRUPTED = "INTERRUPTED"
     RATE_LIMITED = "RATE_LIMITED"
     REFUSED = "REFUSED"
     MALFORMED = "MALFORMED"
+    HISTORY_MISSING = "HISTORY_MISSING"
 
 
 class Decline(StrEnum):

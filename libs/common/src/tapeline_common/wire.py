@@ -75,7 +75,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     expected: dict[str, int] = {}
 
 
-class Progress(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+class Progress(msgspec.Struct, frozen=True, gc=False):
     """How far a service has heard; the ledger's own ``pos`` names the head. Never recorded."""
 
     service: str

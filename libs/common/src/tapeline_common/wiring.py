@@ -84,3 +84,13 @@ def installed_services() -> dict[str, Service]:
     """The services installed in this environment (entry point group ``tapeline.services``), by name."""
     found = sorted(entry_points(group="tapeline.services"), key=lambda entry: entry.name)
     return {entry.name: entry.load() for entry in found}
+
+
+def checked(settings: Any) -> Any:
+    """Settings after every installed check (entry point group ``tapeline.checks``): complete, or refused.
+
+    Raises ``settings.ConfigurationInvalid``.
+    """
+    for entry in sorted(entry_points(group="tapeline.checks"), key=lambda entry: entry.name):
+        settings = entry.load()(settings)
+    return settings

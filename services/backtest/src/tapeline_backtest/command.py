@@ -19,7 +19,7 @@ from tapeline_backtest.report import Report, Run, report
 from tapeline_backtest.runner import Finished, Progress, run_loop
 from tapeline_common.events import Parameters
 from tapeline_common.opening import instrument_id, opening_facts
-from tapeline_common.process import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_USAGE
+from tapeline_common.process import EXIT_CONFIGURATION, EXIT_ERROR
 from tapeline_common.settings import (
     ConfigurationInvalid,
     FeedTable,
@@ -34,16 +34,15 @@ from tapeline_common.settings import (
 )
 from tapeline_common.values import Realm
 from tapeline_common.version import code_version
+from tapeline_common.wiring import checked
 from tapeline_marketdata.files import BadFile, read_bars
 from tapeline_marketdata.timeframe import UnknownTimeframe
-from tapeline_strategy import catalogue
-from tapeline_strategy.sdk import ParameterInvalid, validate
 
 QUOTES = ("USDT", "USDC", "BUSD", "USD", "EUR", "GBP", "JPY", "BTC", "ETH")
 """Currencies recognised at the end of a file's symbol; anything else is taken to be priced in USD."""
 
 
-class Amount(click.ParamType):
+class Amount(click.ParamType):  # type: ignore[type-arg]
     """A decimal number, exact as written."""
 
     name = "number"
@@ -88,19 +87,18 @@ def backtest(to_json: bool, gear: str, folder: Path | None, config: Path | None,
     """Run a strategy over recorded bars and report what it would have done."""
     try:
         settings, files = _from_config(config, call) if config is not None else _from_call(call)
-        settings = _validated(settings)
+        settings = checked(settings)
         sources = _sources(settings, files, call["timeframe"])
     except (BadFile, UnknownTimeframe, ConfigurationInvalid) as trouble:
         _end(str(trouble), EXIT_CONFIGURATION)
-    except ParameterInvalid as trouble:
-        _end(str(trouble), EXIT_USAGE)
     opening = opening_facts(settings, realm=Realm.REPLAY, code_version=code_version())
     lines = script(opening, sources)
     if gear == "wire":
         from tapeline_backtest.wire_runner import WireFailed, run_wire
+        from tapeline_common.commands_run import default_config
 
         try:
-            finished = run_wire(lines, settings, folder, _progress(bar_count(sources), to_json))
+            finished = run_wire(lines, default_config(), folder, _progress(bar_count(sources), to_json))
         except WireFailed as trouble:
             _end(str(trouble), EXIT_ERROR)
     else:
@@ -146,7 +144,7 @@ def _from_call(call: dict[str, Any]) -> tuple[Settings, dict[str, str]]:
     if not currency or any(name.partition("/")[2].partition(":")[0] != currency for name in names):
         raise click.UsageError(f"all instruments must be written base/quote with one quote currency, not {names}")
     if len(set(names)) != len(names):
-        raise click.UsageError(f"two files are of the same instrument ({', '.join(names)}): name them with --instrument")
+        raise click.UsageError(f"two files are of one instrument ({', '.join(names)}): name them with --instrument")
     settings = Settings(
         run=RunTable(name="backtest", seed=0, currency=currency, cash=call["cash"]),
         feed=FeedTable(kind="files"),
@@ -198,22 +196,6 @@ def _parameters(params: tuple[str, ...]) -> Parameters:
             raise click.UsageError(f"--param {text!r}: write NAME=VALUE, such as fast=10")
         given[name] = value
     return given
-
-
-def _validated(settings: Settings) -> Settings:
-    """Strategy kinds and parameters checked, typed, and completed with their defaults."""
-    kinds = catalogue.installed()
-    tables = []
-    for table in settings.strategy:
-        kind = catalogue.find(kinds, table.kind)
-        presets = tuple(
-            msgspec.structs.replace(preset, parameters=validate(kind, {**table.parameters, **preset.parameters}))
-            for preset in table.preset
-        )
-        tables.append(
-            msgspec.structs.replace(table, parameters=validate(kind, table.parameters), preset=presets)
-        )
-    return msgspec.structs.replace(settings, strategy=tuple(tables))
 
 
 def _sources(settings: Settings, files: dict[str, str], timeframe: str | None) -> list[Source]:

@@ -274,7 +274,8 @@ def daily_returns(curve: Curve) -> Floats:
     ends = np.flatnonzero(np.diff(day, append=day[-1] + 1))
     closing = np.concatenate([curve.equity[:1], curve.equity[ends]])
     before = closing[:-1]
-    return np.divide(np.diff(closing), before, out=np.zeros(len(before)), where=before > 0)
+    returns: Floats = np.divide(np.diff(closing), before, out=np.zeros(len(before)), where=before > 0)
+    return returns
 
 
 def _annual_return(curve: Curve, year: int, days: int) -> float | None:

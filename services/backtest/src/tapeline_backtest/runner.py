@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tapeline_risk.service import SERVICE as RISK
-
 from tapeline_backtest.feed import Outside
 from tapeline_backtest.report import Collected
 from tapeline_bandit.service import SERVICE as BANDIT
@@ -18,6 +16,7 @@ from tapeline_execution.service import SERVICE as EXECUTION
 from tapeline_ledger.core import CORE as LEDGER_CORE
 from tapeline_ledger.core import State as LedgerState
 from tapeline_regime.service import SERVICE as REGIME
+from tapeline_risk.service import SERVICE as RISK
 from tapeline_strategy.service import SERVICE as STRATEGY
 
 SERVICES: tuple[Service, ...] = (EXECUTION, REGIME, BANDIT, STRATEGY, RISK)

@@ -1,7 +1,8 @@
-"""A bar as a source printed it, and the plain decimal text of a number.
+"""The plain decimal text of a number: what the prices of a ``BarClosed`` are made of.
 
 Prices travel as text so that nothing is lost between the source and the tape: ``Decimal(text)`` where money is
-computed, ``float(text)`` for indicators. This module judges nothing; ``checks`` does.
+computed, ``float(text)`` for indicators. A bar of a source is a ``BarClosed`` that is not recorded yet.
+This module judges nothing; ``checks`` does.
 """
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ from __future__ import annotations
 import math
 import re
 from decimal import Decimal, InvalidOperation
-
-import msgspec
 
 PLAIN_DECIMAL = re.compile(r"-?[0-9]++(?:\.[0-9]++)?+")
 """The only number text that bars carry: ASCII digits, no exponent, no sign but a leading minus."""
@@ -20,23 +19,6 @@ NOT_FINITE_WORDS = ("nan", "inf", "infinity")
 
 LONGEST_EXPONENT = 400
 """Powers of ten beyond a float's range are garbage, not prices; expanding them would only cost memory."""
-
-
-class RawBar(msgspec.Struct, frozen=True, gc=False):
-    """One bar of one source, unjudged. Times are UTC in ns; prices and volume are decimal text.
-
-    The bar covers ``[open_ns, close_ns)``, ``close_ns = open_ns + timeframe``: nobody may see it before ``close_ns``.
-    """
-
-    instrument: str
-    timeframe: str
-    open_ns: int
-    close_ns: int
-    open: str
-    high: str
-    low: str
-    close: str
-    volume: str
 
 
 def decimal_text(number: float) -> str:

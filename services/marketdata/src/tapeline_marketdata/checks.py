@@ -10,33 +10,17 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from enum import StrEnum
 
 import msgspec
 
-from tapeline_marketdata.bars import NOT_FINITE_WORDS, PLAIN_DECIMAL, RawBar
+from tapeline_common.events import BarClosed
+from tapeline_common.values import DataFault
+from tapeline_marketdata.bars import NOT_FINITE_WORDS, PLAIN_DECIMAL
 from tapeline_marketdata.timeframe import grid_offset_ns
 
 FIELDS = ("open", "high", "low", "close", "volume")
 _PLAIN_TEXTS = re.compile(" ".join([PLAIN_DECIMAL.pattern] * len(FIELDS)))
 """All five texts in one match: a text with a space in it would make a sixth."""
-
-
-class DataFault(StrEnum):
-    """Everything that can be wrong with a bar. All but GAP mean that the bar was rejected."""
-
-    GAP = "GAP"
-    DUPLICATE = "DUPLICATE"
-    REVISED = "REVISED"
-    OUT_OF_ORDER = "OUT_OF_ORDER"
-    OFF_GRID = "OFF_GRID"
-    NOT_A_NUMBER_TEXT = "NOT_A_NUMBER_TEXT"
-    NOT_FINITE = "NOT_FINITE"
-    NON_POSITIVE_PRICE = "NON_POSITIVE_PRICE"
-    NEGATIVE_VOLUME = "NEGATIVE_VOLUME"
-    HIGH_BELOW_LOW = "HIGH_BELOW_LOW"
-    OPEN_OUTSIDE_RANGE = "OPEN_OUTSIDE_RANGE"
-    CLOSE_OUTSIDE_RANGE = "CLOSE_OUTSIDE_RANGE"
 
 
 class Accepted(msgspec.Struct, frozen=True, tag=True):
@@ -90,7 +74,7 @@ class Checker:
         self._grid_offset_ns = grid_offset_ns(timeframe_ns) if offset_ns is None else offset_ns
         self.state = state if state is not None else CheckerState()
 
-    def check(self, bar: RawBar) -> Verdict:
+    def check(self, bar: BarClosed) -> Verdict:
         """The verdict on this bar; only an accepted bar moves the watermark."""
         rejected = self._off_grid(bar) or fault_of_content(bar) or self._behind_watermark(bar)
         if rejected is not None:
@@ -102,7 +86,7 @@ class Checker:
         since_ns = watermark_ns + self._timeframe_ns
         return AcceptedAfterGap((bar.open_ns - since_ns) // self._timeframe_ns, since_ns)
 
-    def _off_grid(self, bar: RawBar) -> Rejected | None:
+    def _off_grid(self, bar: BarClosed) -> Rejected | None:
         if (bar.open_ns - self._grid_offset_ns) % self._timeframe_ns:
             return Rejected(
                 DataFault.OFF_GRID,
@@ -115,7 +99,7 @@ class Checker:
             )
         return None
 
-    def _behind_watermark(self, bar: RawBar) -> Rejected | None:
+    def _behind_watermark(self, bar: BarClosed) -> Rejected | None:
         watermark_ns, content = self.state.watermark_ns, self.state.content
         if watermark_ns is None or bar.open_ns > watermark_ns:
             return None
@@ -135,7 +119,7 @@ class Checker:
         return Rejected(DataFault.DUPLICATE, f"bar at {bar.open_ns} ns came again unchanged")
 
 
-def fault_of_content(bar: RawBar) -> Rejected | None:
+def fault_of_content(bar: BarClosed) -> Rejected | None:
     """What is wrong with the bar taken alone, or None. Exact: every comparison is between Decimals."""
     texts = (bar.open, bar.high, bar.low, bar.close, bar.volume)
     if not _PLAIN_TEXTS.fullmatch(" ".join(texts)):

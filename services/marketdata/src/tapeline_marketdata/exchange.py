@@ -18,15 +18,16 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
-from enum import StrEnum
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
-from tapeline_marketdata.bars import RawBar, decimal_text, plain_decimal
+from tapeline_common.events import BarClosed
+from tapeline_common.values import DecimalText, FeedTroubleKind, InstrumentId
+from tapeline_marketdata.bars import decimal_text, plain_decimal
 from tapeline_marketdata.timeframe import SECOND_NS, floor_to_grid, parse_timeframe
 
 MS_NS = 1_000_000
@@ -38,19 +39,10 @@ Sleep = Callable[[float], Awaitable[object]]
 Outcome = TypeVar("Outcome")
 
 
-class TroubleKind(StrEnum):
-    """Why there are no bars: the line failed, we asked too often, the request is wrong, or history has a hole."""
-
-    INTERRUPTED = "INTERRUPTED"
-    THROTTLED = "THROTTLED"
-    REFUSED = "REFUSED"
-    HISTORY_MISSING = "HISTORY_MISSING"
-
-
 class FeedTrouble(msgspec.Struct, frozen=True):
     """A poll without bars. ``retry_in_s``: how long the next poll waits before it asks again."""
 
-    kind: TroubleKind
+    kind: FeedTroubleKind
     detail: str
     retry_in_s: float
 
@@ -161,7 +153,7 @@ class ExchangeBars:
         symbol: str,
         timeframe: str,
         *,
-        instrument: str | None = None,
+        instrument: InstrumentId | None = None,
         watermark_ns: int | None = None,
         history_bars: int = 500,
         base_url: str | None = None,
@@ -190,7 +182,7 @@ class ExchangeBars:
         self._exchange_id = exchange_id
         self._symbol = symbol
         self._timeframe = timeframe
-        self._instrument = symbol if instrument is None else instrument
+        self._instrument = InstrumentId(symbol) if instrument is None else instrument
         self._history_bars = history_bars
         self._page_bars = page_bars
         self._backoff_s = backoff_s
@@ -209,7 +201,7 @@ class ExchangeBars:
         """Whether the last poll left closed bars to fetch: poll again without waiting. True before the first poll."""
         return self._now_ns is None or self._next_ns is None or self._is_closed(self._next_ns, self._now_ns)
 
-    async def poll(self, now_ns: int | None = None) -> list[RawBar] | FeedTrouble:
+    async def poll(self, now_ns: int | None = None) -> list[BarClosed] | FeedTrouble:
         """The next closed bars, at most one page; [] if none is due. Makes one attempt, after the wait that is owed.
 
         now_ns: the exchange's time, if the caller knows it; else the exchange is asked.
@@ -218,15 +210,6 @@ class ExchangeBars:
             await self._sleep(self._wait_s)
             self._wait_s = 0.0
         return await self._attempt(lambda exchange: self._page(exchange, now_ns))
-
-    async def follow(self) -> AsyncIterator[list[RawBar] | FeedTrouble]:
-        """Polls for ever: history page by page, then each bar soon after it closes. Empty polls are not yielded."""
-        while True:
-            outcome = await self.poll()
-            if outcome:
-                yield outcome
-            if not isinstance(outcome, FeedTrouble) and not self.behind:
-                await self._sleep(self._until_next_close_s())
 
     async def instrument_facts(self) -> InstrumentFacts | FeedTrouble:
         """Tick, lot, smallest order and fees of the symbol, as the exchange lists them now."""
@@ -251,7 +234,7 @@ class ExchangeBars:
         self._failures = 0
         return outcome
 
-    async def _page(self, exchange: Any, now_ns: int | None) -> list[RawBar]:
+    async def _page(self, exchange: Any, now_ns: int | None) -> list[BarClosed]:
         if now_ns is None:
             now_ns = await self._server_ns(exchange)
         self._now_ns = now_ns
@@ -290,7 +273,7 @@ class ExchangeBars:
             f" to {page_end_ns} ns (asked {self._empty_pages} times): going on after them"
         )
         self._next_ns, self._empty_pages = page_end_ns, 0
-        raise _NoAnswer(FeedTrouble(TroubleKind.HISTORY_MISSING, detail, 0.0))
+        raise _NoAnswer(FeedTrouble(FeedTroubleKind.HISTORY_MISSING, detail, 0.0))
 
     async def _facts(self, exchange: Any) -> InstrumentFacts:
         market = await self._market(exchange)
@@ -335,7 +318,7 @@ class ExchangeBars:
         except (ccxt.RateLimitExceeded, ccxt.DDoSProtection) as error:
             retry_in_s = _retry_after_s(exchange.last_response_headers)
             wait_s = self._backoff(self._failures) if retry_in_s is None else retry_in_s
-            raise _NoAnswer(FeedTrouble(TroubleKind.THROTTLED, _described(error), wait_s)) from error
+            raise _NoAnswer(FeedTrouble(FeedTroubleKind.RATE_LIMITED, _described(error), wait_s)) from error
         except ccxt.OperationFailed as error:
             raise self._interrupted(_described(error)) from error
         except ccxt.BaseError as error:
@@ -345,9 +328,9 @@ class ExchangeBars:
         except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
             raise self._interrupted(f"the answer has another form than ccxt expects ({_described(error)})") from error
 
-    def _bar(self, row: list[Any]) -> RawBar:
+    def _bar(self, row: list[Any]) -> BarClosed:
         open_ns = row[0] * MS_NS
-        return RawBar(
+        return BarClosed(
             instrument=self._instrument,
             timeframe=self._timeframe,
             open_ns=open_ns,
@@ -366,19 +349,14 @@ class ExchangeBars:
         largest = exchange.feature_value(self._symbol, "fetchOHLCV", "limit")
         return min(self._page_bars, largest) if isinstance(largest, int) and largest > 0 else self._page_bars
 
-    def _until_next_close_s(self) -> float:
-        assert self._now_ns is not None, "waiting before the first poll"
-        assert self._next_ns is not None, "waiting before the first poll"
-        return (self._next_ns + self._timeframe_ns + self._settle_ns - self._now_ns) / SECOND_NS
-
     def _backoff(self, failures: int) -> float:
         return min(self._backoff_s * 2.0 ** min(failures, 30), self._longest_backoff_s)
 
     def _interrupted(self, detail: str) -> _NoAnswer:
-        return _NoAnswer(FeedTrouble(TroubleKind.INTERRUPTED, detail, self._backoff(self._failures)))
+        return _NoAnswer(FeedTrouble(FeedTroubleKind.INTERRUPTED, detail, self._backoff(self._failures)))
 
     def _refused(self, detail: str) -> _NoAnswer:
-        return _NoAnswer(FeedTrouble(TroubleKind.REFUSED, detail, self._longest_backoff_s))
+        return _NoAnswer(FeedTrouble(FeedTroubleKind.REFUSED, detail, self._longest_backoff_s))
 
 
 class _NoAnswer(Exception):
@@ -415,8 +393,8 @@ def _decimal(value: object) -> Decimal | None:
     return Decimal(format(Decimal(_number_text(value)).normalize(), "f"))
 
 
-def _number_text(value: object) -> str:
-    return decimal_text(value) if isinstance(value, float) else plain_decimal(str(value))
+def _number_text(value: object) -> DecimalText:
+    return DecimalText(decimal_text(value) if isinstance(value, float) else plain_decimal(str(value)))
 
 
 def _positive(value: object) -> Decimal | None:

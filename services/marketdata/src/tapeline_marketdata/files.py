@@ -25,7 +25,9 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from tapeline_marketdata.bars import NOT_FINITE_WORDS, RawBar, plain_decimal
+from tapeline_common.events import BarClosed
+from tapeline_common.values import InstrumentId
+from tapeline_marketdata.bars import NOT_FINITE_WORDS, plain_decimal
 from tapeline_marketdata.timeframe import UnknownTimeframe, format_timeframe, parse_timeframe
 
 TIME_COLUMNS = ("ts", "timestamp", "open_time", "datetime", "date", "time")
@@ -126,21 +128,21 @@ class BarFile:
     def __len__(self) -> int:
         return len(self.columns)
 
-    def slices(self, instrument: str, start: int = 0, size: int = SLICE_BARS) -> Iterator[list[RawBar]]:
+    def slices(self, instrument: InstrumentId, start: int = 0, size: int = SLICE_BARS) -> Iterator[list[BarClosed]]:
         """Lists of up to ``size`` bars from row ``start`` (0-based) on."""
         for first in range(start, len(self.columns), size):
             yield self._slice(instrument, first, min(first + size, len(self.columns)))
 
-    def bars(self, instrument: str, start: int = 0) -> Iterator[RawBar]:
+    def bars(self, instrument: InstrumentId, start: int = 0) -> Iterator[BarClosed]:
         """Every bar from row ``start`` (0-based) on."""
         for some in self.slices(instrument, start):
             yield from some
 
-    def _slice(self, instrument: str, start: int, stop: int) -> list[RawBar]:
+    def _slice(self, instrument: InstrumentId, start: int, stop: int) -> list[BarClosed]:
         timeframe, length_ns = self.facts.timeframe, self.facts.timeframe_ns
         texts = (self.columns.texts(name, start, stop) for name in NUMBER_COLUMNS)
         return [
-            RawBar(instrument, timeframe, open_ns, open_ns + length_ns, *numbers)
+            BarClosed(instrument, timeframe, open_ns, open_ns + length_ns, *numbers)
             for open_ns, *numbers in zip(self.columns.open_ns[start:stop].tolist(), *texts, strict=True)
         ]
 

@@ -23,13 +23,13 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from enum import StrEnum
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from tapeline_marketdata.bars import RawBar
+from tapeline_common.events import BarClosed
+from tapeline_common.values import DecimalText, InstrumentId, Regime
 from tapeline_marketdata.timeframe import UNIT_NS, grid_offset_ns, parse_timeframe
 
 BLOCK_BARS = 1024
@@ -48,15 +48,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
-class Regime(StrEnum):
-    """What the market is doing; a strategy never sees it, a test of a regime model may."""
-
-    BULL = "BULL"
-    BEAR = "BEAR"
-    CHOP = "CHOP"
-
-
 REGIMES = (Regime.BULL, Regime.BEAR, Regime.CHOP)
+"""What the market can be doing; a strategy never sees it, a test of a regime model may."""
 DRIFT = (0.08, -0.08, 0.0)
 """Per bar, in sigma: over 200 bars 16 sigma, beside 14 sigma of noise; bull and bear cancel in the long run."""
 VOLATILITY = (0.7, 1.55, 0.35)
@@ -68,7 +61,7 @@ STAY = 0.995
 class SyntheticSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One instrument of the market. ``beta`` in [-1, 1] is the correlation with the common factor."""
 
-    instrument: str
+    instrument: InstrumentId
     start_price: Decimal
     tick_size: Decimal = Decimal("0.01")
     lot_size: Decimal = Decimal("0.001")
@@ -143,9 +136,10 @@ class SyntheticMarket:
         """The state before the first bar."""
         return SyntheticState(0, tuple(int(spec.start_price / spec.tick_size) for spec in self._specs))
 
-    def resume(self, last: Mapping[str, RawBar]) -> SyntheticState:
+    def resume(self, last: Mapping[str, BarClosed]) -> SyntheticState:
         """The state after the last bar of each instrument (an instrument without bars is left out).
 
+        An instrument that has no bars while the others have many is new: it joins the others at its start price.
         Raises ValueError if these are not the bars of one moment of this market.
         """
         made, close_ticks = [], []
@@ -155,6 +149,10 @@ class SyntheticMarket:
             close_ticks.append(first_ticks if bar is None else int(Decimal(bar.close) / spec.tick_size))
         position = sum(made)
         turns = [self._bars_made(position, number) for number in range(len(self._specs))]
+        if turns != made:
+            joined = [max(made) if spec.instrument not in last else made[at] for at, spec in enumerate(self._specs)]
+            position = sum(joined)
+            turns, made = [self._bars_made(position, number) for number in range(len(self._specs))], joined
         if turns != made or not set(last) <= {spec.instrument for spec in self._specs}:
             raise ValueError(
                 f"cannot resume after {dict(zip([spec.instrument for spec in self._specs], made, strict=True))} bars:"
@@ -162,7 +160,7 @@ class SyntheticMarket:
             )
         return SyntheticState(position, tuple(close_ticks))
 
-    def next_bar(self, state: SyntheticState) -> tuple[RawBar, SyntheticState]:
+    def next_bar(self, state: SyntheticState) -> tuple[BarClosed, SyntheticState]:
         """The bar at ``state.position``, and the state after it. Pure; a block of chance is kept between calls."""
         index, number = divmod(state.position, len(self._specs))
         spec = self._specs[number]
@@ -173,7 +171,7 @@ class SyntheticMarket:
         high_ticks = max(open_ticks, close_ticks) + _nearest(before * block.upper[row])
         low_ticks = max(1, min(open_ticks, close_ticks) - _nearest(before * block.lower[row]))
         open_ns = self._start_ns + index * self._timeframe_ns
-        bar = RawBar(
+        bar = BarClosed(
             spec.instrument,
             self._timeframe,
             open_ns,
@@ -187,12 +185,12 @@ class SyntheticMarket:
         closes = (*state.close_ticks[:number], close_ticks, *state.close_ticks[number + 1 :])
         return bar, SyntheticState(state.position + 1, closes)
 
-    def regime_at(self, instrument: str, index: int) -> Regime:
+    def regime_at(self, instrument: InstrumentId, index: int) -> Regime:
         """The true regime of bar ``index`` of an instrument, for tests of models that must find it."""
         number = [spec.instrument for spec in self._specs].index(instrument)
         return REGIMES[self._block(number, index // BLOCK_BARS).regimes[index % BLOCK_BARS]]
 
-    def _index_of(self, bar: RawBar) -> int:
+    def _index_of(self, bar: BarClosed) -> int:
         index, rest = divmod(bar.open_ns - self._start_ns, self._timeframe_ns)
         if rest or index < 0 or bar.timeframe != self._timeframe:
             raise ValueError(
@@ -240,7 +238,7 @@ class SyntheticMarket:
         return uniforms.reshape(BLOCK_BARS, per_bar)
 
 
-def bars_from(market: SyntheticMarket, state: SyntheticState, count: int) -> Iterator[RawBar]:
+def bars_from(market: SyntheticMarket, state: SyntheticState, count: int) -> Iterator[BarClosed]:
     """The next ``count`` bars after ``state``."""
     for _ in range(count):
         bar, state = market.next_bar(state)
@@ -290,5 +288,5 @@ def _nearest(number: float) -> int:
     return int(number + 0.5)
 
 
-def _steps_text(steps: int, step: Decimal) -> str:
-    return format(steps * step, "f")
+def _steps_text(steps: int, step: Decimal) -> DecimalText:
+    return DecimalText(format(steps * step, "f"))

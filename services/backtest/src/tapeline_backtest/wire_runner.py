@@ -1,0 +1,167 @@
+"""Runs a script over real NATS and Postgres: every service its own process, the ledger in lock step.
+
+The same cores, the same rules, the same tape: the facts are read back from Postgres at the end, the chain is computed
+again from their bytes, and the report is folded from them. Slow by design of the lock step; the loop gear is for speed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Coroutine, Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tapeline_backtest.feed import Outside
+from tapeline_backtest.report import Collected, fold_books
+from tapeline_backtest.runner import Finished, Progress
+from tapeline_common import bus, subjects
+from tapeline_common.embedded import Stack, StackFailed
+from tapeline_common.permissions import BACKTEST
+from tapeline_common.servers import ServerFailed
+from tapeline_common.tape import read_all
+from tapeline_common.tape_nats import NatsTape
+from tapeline_common.values import Realm
+from tapeline_common.wire import GENESIS, Answer, Draft, chain, decode_fact, decode_progress
+from tapeline_common.wire import Progress as Heard
+from tapeline_common.wiring import Service, installed_services
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+    from nats.aio.msg import Msg
+
+BATCH = 500
+"""Outside facts sent in one request; the ledger takes them one by one."""
+
+APPEND_S = 600.0
+"""How long a batch may take: each of its facts waits for everything that follows from it."""
+
+READY_S = 60.0
+
+
+class WireFailed(Exception):
+    """The run over the wire did not come to its end; the message says what failed."""
+
+
+def plan(services: Iterable[Service]) -> dict[str, tuple[str, ...]]:
+    """Author → names of the events it answers: what the ledger waits for in lock step."""
+    awaited: dict[str, tuple[str, ...]] = {}
+    for service in services:
+        for core in service.cores:
+            awaited[core.name] = tuple(event.__name__ for event in core.hears)
+        for worker in service.workers:
+            awaited[worker.author] = (worker.asked_by.__name__,)
+    return awaited
+
+
+def run_wire(script: Iterable[Outside], config: str, folder: Path | None, progress: Progress | None) -> Finished:
+    """Feed the script to a stack of its own and tear that down again.
+
+    Args:
+        config: text of a configuration file that the services can read; what they trade comes as facts.
+        folder: where the servers keep their data; a temporary folder, removed at the end, if None.
+    """
+    with tempfile.TemporaryDirectory(prefix="tapeline-", ignore_cleanup_errors=True) as temporary:
+        place = folder or Path(temporary)
+        place.mkdir(parents=True, exist_ok=True)
+        place.chmod(0o755)  # Postgres, run by another user when we are root, has to pass through
+        config_file = place / "tapeline.toml"
+        config_file.write_text(config, encoding="utf-8")
+        try:
+            return asyncio.run(_run(script, place, config_file, progress))
+        except (StackFailed, ServerFailed) as trouble:
+            raise WireFailed(str(trouble)) from trouble
+
+
+async def _run(script: Iterable[Outside], place: Path, config: Path, progress: Progress | None) -> Finished:
+    services = {name: service for name, service in installed_services().items() if name != "marketdata"}
+    stack = Stack(place, config, realm=Realm.REPLAY, plan=plan(services.values()), log_level="warning")
+    stack.services = services
+    try:
+        await stack.start()
+        client = await bus.connect(stack.nats.url, name=BACKTEST, seed_file=str(stack.seed_file(BACKTEST)))
+        try:
+            await _all_following(client, services)
+            tape = NatsTape(client, append_timeout_s=APPEND_S, read_timeout_s=60)
+            started = time.perf_counter()
+            await _watched(stack, _feed(tape, script, progress))
+            elapsed_s = time.perf_counter() - started
+            payloads = await read_all(tape)
+        finally:
+            await client.close()
+    finally:
+        await stack.stop()
+    return _finished(payloads, elapsed_s)
+
+
+async def _all_following(client: Client, services: dict[str, Service]) -> None:
+    """Wait until every service says that it follows the tape; the ledger waits for all of them at each fact."""
+    heard: set[str] = set()
+    complete = asyncio.Event()
+
+    async def take(message: Msg) -> None:
+        said: Heard = decode_progress(message.data)
+        heard.add(said.service)
+        if heard >= set(services):
+            complete.set()
+
+    subscription = await client.subscribe(subjects.PROGRESS_ALL, cb=take)
+    try:
+        await asyncio.wait_for(complete.wait(), READY_S)
+    except TimeoutError:
+        missing = ", ".join(sorted(set(services) - heard))
+        raise WireFailed(f"not ready within {READY_S:.0f} s: {missing}; see their logs") from None
+    finally:
+        await subscription.unsubscribe()
+
+
+async def _watched(stack: Stack, work: Coroutine[Any, Any, None]) -> None:
+    """Run the feed; a stack that gave up ends it."""
+    task = asyncio.create_task(work)
+    while not task.done():
+        await asyncio.wait({task}, timeout=0.5)
+        if stack.failed:
+            task.cancel()
+            raise WireFailed(stack.failed)
+        fallen = [name for name, child in stack.children.items() if child.restarts]
+        if fallen and not task.done():
+            task.cancel()
+            raise WireFailed(f"{', '.join(fallen)} stopped during the replay; see the log in {stack.folder / 'logs'}")
+    await task
+
+
+async def _feed(tape: NatsTape, script: Iterable[Outside], progress: Progress | None) -> None:
+    lines = iter(script)
+    said = 0
+    while batch := list(islice(lines, BATCH)):
+        for author, run in _runs(batch):
+            answers = [Answer(0, (Draft(one.event, one.id),), time_ns=one.time_ns) for one in run]
+            for receipt, one in zip(await tape.append_many(author, answers), run, strict=True):
+                if not receipt.ok:
+                    raise WireFailed(f"{one.id} was refused: {receipt.refusal} {receipt.detail}")
+        said += len(batch)
+        if progress is not None:
+            progress(said)
+
+
+def _runs(batch: Sequence[Outside]) -> list[tuple[str, list[Outside]]]:
+    """Neighbours of one author together: a request speaks for one author."""
+    runs: list[tuple[str, list[Outside]]] = []
+    for one in batch:
+        if not runs or runs[-1][0] != one.author:
+            runs.append((one.author, []))
+        runs[-1][1].append(one)
+    return runs
+
+
+def _finished(payloads: list[bytes], elapsed_s: float) -> Finished:
+    head = GENESIS
+    for payload in payloads:
+        head = chain(head, payload)
+    facts = [decode_fact(payload) for payload in payloads]
+    collected = Collected()
+    for fact in facts:
+        collected.take(fact)
+    return Finished(collected, fold_books(facts), len(facts), head.hex(), elapsed_s)

@@ -1,0 +1,122 @@
+"""The door for control requests: ``control.<action>``, judged, recorded, and answered with who has heard it.
+
+An accepted request becomes an outside fact of the operator; a refused one changes nothing and says why. The reply waits
+a moment for the services to hear the position, because "halted" is only true once they have. Who may publish here is
+NATS's business; whether a loosening request is the operator's is checked by its signature.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from tapeline_common import subjects
+from tapeline_common.control_request import ControlReply, Refused, event_of, judge
+from tapeline_common.events import PromotionRequested, ResumeRequested, RollbackRequested, StrategyEnableRequested
+from tapeline_common.tape import ReadRequest
+from tapeline_common.values import ControlRefusal
+from tapeline_common.wire import Answer, Draft, decode_fact, decode_progress, encode
+from tapeline_ledger.recorder import Recorder
+from tapeline_ledger.store import Store
+
+ACKNOWLEDGE_S = 2.0
+"""How long the reply waits for services to hear a request."""
+
+SILENT_S = 5.0
+"""A service that said nothing for so long is not waited for; it is listed as not having heard."""
+
+LOOSENING = (ResumeRequested, StrategyEnableRequested, PromotionRequested, RollbackRequested)
+
+
+@dataclass(slots=True)
+class Door:
+    """Listens on ``control.*`` and ``progress.*`` once opened.
+
+    Attributes:
+        public_key: the operator's signing key; only its holder can loosen anything.
+        last_sequence: highest sequence of a recorded loosening request, so that none works twice.
+        heard: service → (position, when it said so by the event loop's clock).
+    """
+
+    client: Client
+    recorder: Recorder
+    public_key: str
+    now_ns: Callable[[], int]
+    logger: structlog.typing.FilteringBoundLogger
+    last_sequence: int = 0
+    heard: dict[str, tuple[int, float]] = field(default_factory=dict)
+    _moved: asyncio.Event = field(default_factory=asyncio.Event)
+    _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def open(self, store: Store) -> None:
+        """Learn the sequences used so far, then listen."""
+        self.last_sequence = await last_sequence(store)
+        await self.client.subscribe(subjects.PROGRESS_ALL, cb=self._on_progress)
+        await self.client.subscribe(subjects.CONTROL_ALL, cb=self._on_request)
+
+    async def _on_progress(self, message: Msg) -> None:
+        progress = decode_progress(message.data)
+        self.heard[progress.service] = (progress.pos, asyncio.get_running_loop().time())
+        self._moved.set()
+
+    async def _on_request(self, message: Msg) -> None:
+        action = message.subject.removeprefix(subjects.CONTROL)
+        async with self._one_at_a_time:
+            reply = await self._record(action, message.data)
+        self.logger.info("control", action=action, position=reply.position, outcome=reply.refusal or "recorded")
+        if reply.position:
+            reply = await self._acknowledged(reply)
+        if message.reply:
+            await self.client.publish(message.reply, encode(reply))
+
+    async def _record(self, action: str, body: bytes) -> ControlReply:
+        now_ns = self.now_ns()
+        judged = judge(action, body, public_key=self.public_key, last_sequence=self.last_sequence, now_ns=now_ns)
+        if isinstance(judged, Refused):
+            return ControlReply(action, refusal=judged.reason, detail=judged.detail)
+        event = event_of(*judged)
+        if isinstance(event, Refused):
+            return ControlReply(action, refusal=event.reason, detail=event.detail)
+        receipt = await self.recorder.append_local("operator", Answer(0, (Draft(event, f"control:{action}:{now_ns}"),)))
+        if not receipt.ok:
+            return ControlReply(action, refusal=ControlRefusal.NOT_RECORDED, detail=receipt.detail)
+        if isinstance(event, LOOSENING):
+            self.last_sequence = event.sequence
+        return ControlReply(action, position=receipt.positions[0])
+
+    async def _acknowledged(self, reply: ControlReply) -> ControlReply:
+        """The reply once all living services have heard its position, or time is up."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + ACKNOWLEDGE_S
+        while True:
+            self._moved.clear()
+            living = [name for name, (_, when) in self.heard.items() if loop.time() - when < SILENT_S]
+            behind = [name for name in living if self.heard[name][0] < reply.position]
+            if not behind or loop.time() >= deadline:
+                break
+            try:
+                await asyncio.wait_for(self._moved.wait(), deadline - loop.time())
+            except TimeoutError:
+                continue
+        heard = sorted(name for name, (pos, _) in self.heard.items() if pos >= reply.position)
+        waiting = sorted(name for name in self.heard if name not in heard)
+        return ControlReply(reply.action, reply.position, tuple(heard), tuple(waiting))
+
+
+async def last_sequence(store: Store) -> int:
+    """Highest sequence among the recorded loosening requests; 0 on a tape without any."""
+    types = tuple(event.__name__ for event in LOOSENING)
+    after, highest = 0, 0
+    while True:
+        page = await store.read(ReadRequest(after, limit=5000, types=types))
+        for event in (decode_fact(payload).event for payload in page.facts):
+            assert isinstance(event, LOOSENING)
+            highest = max(highest, event.sequence)
+        after = page.through
+        if after >= page.head:
+            return highest

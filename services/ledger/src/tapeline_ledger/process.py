@@ -1,0 +1,116 @@
+"""The ledger as a process: takes the tape over, opens the configuration's facts and the control door, serves.
+
+Connects Postgres (as the runtime role) and NATS; everything it does then is in ``server``, ``recorder`` and ``door``.
+A connection that is lost for good, or another ledger that took over, ends the process; the supervisor starts it anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from nats.aio.client import Client
+
+from tapeline_common.events import Event
+from tapeline_common.metrics import Metrics
+from tapeline_common.opening import CONFIGURATION, changed, opening_facts
+from tapeline_common.process import Process, connect
+from tapeline_common.service import ServiceStopped
+from tapeline_common.tape import ReadRequest
+from tapeline_common.values import Realm
+from tapeline_common.version import code_version
+from tapeline_common.wire import Answer, Draft, decode_fact
+from tapeline_ledger.core import CORE
+from tapeline_ledger.door import Door
+from tapeline_ledger.server import Server, serve
+from tapeline_ledger.store import Store
+
+MEASURE_S = 0.5
+
+
+async def run(process: Process) -> None:
+    """Serve until ``process.stop`` is set."""
+    env = process.environment
+    store = await Store.open(Path(env.dsn_file).read_text().strip(), _reporter(process))
+    try:
+        client = await connect(process)
+        plan = msgspec.json.decode(Path(env.plan_file).read_bytes()) if env.realm is Realm.REPLAY else None
+        measure: asyncio.Task[None] | None = None
+        serving: asyncio.Future[Server] = asyncio.get_running_loop().create_future()
+        work = asyncio.create_task(
+            serve(
+                client,
+                store,
+                realm=env.realm,
+                now_ns=time.time_ns,  # noqa: TID251  (the ledger stamps outside facts: its wall clock is the tape's)
+                stop=process.stop,
+                plan=plan,
+                books=CORE,
+                report=_reporter(process),
+                started=serving.set_result,
+            )
+        )
+        try:
+            both: set[asyncio.Future[Any]] = {work, serving}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if serving.done() and env.realm is Realm.LIVE:
+                await _open(process, client, serving.result(), store)
+            measure = asyncio.create_task(_measure(process.metrics, store))
+            await work
+        finally:
+            work.cancel()
+            if measure is not None:
+                measure.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            await client.close()
+    finally:
+        await store.close()
+
+
+async def _open(process: Process, client: Client, server: Server, store: Store) -> None:
+    """Record what the configuration says and the tape does not, then let the operator in."""
+    env = process.environment
+    wanted = opening_facts(process.settings, realm=env.realm, code_version=code_version(), tape=env.tape)
+    for author, identity, event in changed(wanted, await _recorded_configuration(store)):
+        receipt = await server.recorder.append_local(author, Answer(0, (Draft(event, identity),)))
+        if not receipt.ok:
+            raise ServiceStopped(f"{identity} could not be recorded: {receipt.refusal} {receipt.detail}")
+    door = Door(
+        client=client,
+        recorder=server.recorder,
+        public_key=Path(env.operator_public_file).read_text().strip(),
+        now_ns=time.time_ns,  # noqa: TID251  (dates control requests, not decisions)
+        logger=process.logger,
+    )
+    await door.open(store)
+
+
+async def _measure(metrics: Metrics, store: Store) -> None:
+    while True:
+        metrics.position.set(store.head.pos)
+        await asyncio.sleep(MEASURE_S)
+
+
+def _reporter(process: Process) -> Callable[[str], None]:
+    def report(what: str) -> None:
+        process.logger.warning("ledger", what=what)
+
+    return report
+
+
+async def _recorded_configuration(store: Store) -> list[tuple[str, Event]]:
+    types = tuple(event.__name__ for event in CONFIGURATION)
+    found: list[tuple[str, Event]] = []
+    after = 0
+    while True:
+        page = await store.read(ReadRequest(after, limit=5000, types=types))
+        for payload in page.facts:
+            fact = decode_fact(payload)
+            found.append((fact.id, fact.event))
+        after = page.through
+        if after >= page.head:
+            return found

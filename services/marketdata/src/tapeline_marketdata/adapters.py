@@ -1,0 +1,413 @@
+"""The feeds of a live tape: the synthetic market, an exchange's REST interface, recorded files.
+
+A feed goes on from the watermarks on the tape, which are all that it remembers: killed at any point and started again
+it says every bar once, because ids are natural keys and each bar is said in one piece with the gap before it. Bars of
+the outside world pass the checker first; what it refuses is said as DataRejected, what fails as FeedInterrupted.
+
+Nothing is decided here about trading, and no library of a feed is loaded before that feed runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import heapq
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import groupby
+from pathlib import PurePath
+from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import urlsplit
+
+from tapeline_common.events import BarClosed, DataRejected, Event, FeedInterrupted, FeedOpened, FeedResumed
+from tapeline_common.opening import instrument_id
+from tapeline_common.settings import ConfigurationInvalid, InstrumentTable, Settings
+from tapeline_common.values import DataFault, FeedTroubleKind, InstrumentId
+from tapeline_common.wire import encode
+from tapeline_common.wiring import Adapter, Door
+from tapeline_marketdata.checks import AcceptedAfterGap, Checker, CheckerState, Rejected
+from tapeline_marketdata.core import CORE, State
+from tapeline_marketdata.timeframe import UnknownTimeframe, parse_timeframe
+
+if TYPE_CHECKING:
+    from tapeline_marketdata.exchange import FeedTrouble
+    from tapeline_marketdata.files import BarFile
+    from tapeline_marketdata.synthetic import SyntheticMarket
+
+Said: TypeAlias = tuple[str, Event]
+"""An outside fact and its id."""
+
+Sleep: TypeAlias = Callable[[float], Awaitable[object]]
+Clock: TypeAlias = Callable[[], float]
+
+FACTS_PER_SAY = 500
+"""Most facts of one request while history is fetched: a round trip is amortised, a page is far below the bus limit."""
+
+LISTED_POLL_S = 0.25
+"""How often a feed looks whether its instruments are listed; the opening of a tape takes less than a second."""
+
+START_PRICES = {"BTC": Decimal(60_000), "ETH": Decimal(3_000), "SOL": Decimal(150)}
+"""Where the synthetic market begins, by base currency, so that demo prices look familiar."""
+
+USUAL_START_PRICE = Decimal(100)
+
+
+# ---- settings ----------------------------------------------------------------------------------------------------
+
+
+def make_adapters(settings: Settings) -> list[tuple[str, Adapter]]:
+    """The feed that the settings ask for, for the marketdata core. Raises ``ConfigurationInvalid``."""
+    feed, tables = settings.feed, _by_token(settings.instrument)
+    try:
+        parse_timeframe(feed.timeframe)
+    except UnknownTimeframe as trouble:
+        raise ConfigurationInvalid(f"key feed.timeframe: {trouble}") from None
+    for key in ("interval_ms", "poll_ms"):
+        if getattr(feed, key) <= 0:
+            raise ConfigurationInvalid(f"key feed.{key} is {getattr(feed, key)}: use a number above zero")
+    adapter: Adapter
+    if feed.kind == "synthetic":
+        adapter = SyntheticFeed(tables, feed.timeframe, feed.interval_ms / 1000, settings.run.seed)
+    elif feed.kind == "files":
+        files = {token: table.data for token, table in tables.items()}
+        adapter = FilesFeed(files, feed.timeframe, feed.interval_ms / 1000)
+    else:
+        symbols = {token: table.name for token, table in tables.items()}
+        adapter = ExchangeFeed(feed.exchange, symbols, feed.timeframe, feed.poll_ms / 1000, base_url=feed.base_url)
+    return [(CORE.name, adapter)]
+
+
+def _by_token(tables: Sequence[InstrumentTable]) -> dict[InstrumentId, InstrumentTable]:
+    found: dict[InstrumentId, InstrumentTable] = {}
+    for table in tables:
+        other = found.setdefault(instrument_id(table), table)
+        if other is not table:
+            raise ConfigurationInvalid(
+                f"instruments {other.name!r} and {table.name!r} at {table.venue!r} are both called"
+                f" {instrument_id(table)} on the tape: rename or remove one of them"
+            )
+    return found
+
+
+# ---- what every feed says ----------------------------------------------------------------------------------------
+
+
+class Judge:
+    """Turns the bars of one instrument into facts by the checker's verdicts, on from the last bar on the tape."""
+
+    def __init__(
+        self, instrument: InstrumentId, timeframe: str, last: BarClosed | None, offset_ns: int | None = None
+    ) -> None:
+        state = None
+        if last is not None:
+            state = CheckerState(last.open_ns, (last.open, last.high, last.low, last.close, last.volume))
+        self._checker = Checker(parse_timeframe(timeframe), state, offset_ns)
+        self._instrument = instrument
+
+    def facts(self, bar: BarClosed) -> list[Said]:
+        """To be said in one piece: a bar, or a gap and the bar that ends it, or why there is no bar."""
+        verdict = self._checker.check(bar)
+        if isinstance(verdict, Rejected):
+            return [self._rejected(verdict.fault, bar.open_ns, verdict.detail)]
+        if isinstance(verdict, AcceptedAfterGap):
+            gap = self._rejected(DataFault.GAP, verdict.since_ns, f"{verdict.missing_bars} bars missing")
+            return [gap, _bar_fact(bar)]
+        return [_bar_fact(bar)]
+
+    def _rejected(self, fault: DataFault, open_ns: int, detail: str) -> Said:
+        event = DataRejected(self._instrument, fault, open_ns, detail)
+        digest = hashlib.sha256(encode(event)).hexdigest()[:12]
+        return f"rejected:{self._instrument}:{fault}:{open_ns}:{digest}", event
+
+
+def _bar_fact(bar: BarClosed) -> Said:
+    return f"bar:{bar.instrument}:{bar.timeframe}:{bar.open_ns}", bar
+
+
+class Reports:
+    """The facts about one instrument's feed, numbered on from those on the tape.
+
+    The core hears what is said only after it is recorded, so the numbers are counted on here.
+    """
+
+    def __init__(self, state: State, instrument: InstrumentId) -> None:
+        self._instrument = instrument
+        self._number = state.reports.get(instrument, 0)
+        self._opened = state.opened.get(instrument)
+        self.troubles: tuple[FeedTroubleKind, ...] = state.troubles.get(instrument, ())
+
+    def opened(self, source: str, timeframe: str, detail: str) -> list[Said]:
+        """Where bars come from; nothing if the tape says so already."""
+        event = FeedOpened(self._instrument, source, timeframe, detail)
+        return [] if event == self._opened else [self._numbered(event)]
+
+    def interrupted(self, trouble: FeedTrouble) -> list[Said]:
+        """What is wrong; nothing if that was said since the feed last worked."""
+        if trouble.kind in self.troubles:
+            return []
+        self.troubles = (*self.troubles, trouble.kind)
+        return [self._numbered(FeedInterrupted(self._instrument, trouble.kind, trouble.detail))]
+
+    def resumed(self, backfilled: int) -> list[Said]:
+        """The end of the trouble; nothing if there was none."""
+        if not self.troubles:
+            return []
+        self.troubles = ()
+        return [self._numbered(FeedResumed(self._instrument, backfilled))]
+
+    def _numbered(self, event: Event) -> Said:
+        self._number += 1
+        return f"feed:{self._instrument}:{self._number}", event
+
+
+async def _say(door: Door, facts: Sequence[Said]) -> None:
+    if facts:
+        await door.say(facts)
+
+
+async def _until_listed(door: Door, instruments: Sequence[InstrumentId], sleep: Sleep) -> None:
+    """A bar means nothing before its instrument is on the tape."""
+    while any(instrument not in door.state.listed for instrument in instruments):
+        await sleep(LISTED_POLL_S)
+
+
+def _packed(pieces: Sequence[list[Said]]) -> Iterator[list[Said]]:
+    """Requests of at most FACTS_PER_SAY facts; no piece is divided."""
+    request: list[Said] = []
+    for piece in pieces:
+        if len(request) + len(piece) > FACTS_PER_SAY:
+            yield request
+            request = []
+        request.extend(piece)
+    if request:
+        yield request
+
+
+class Pace:
+    """A rhythm that is never quicker than its interval: what was missed is not caught up."""
+
+    def __init__(self, interval_s: float, sleep: Sleep, clock: Clock) -> None:
+        self._interval_s = interval_s
+        self._sleep = sleep
+        self._clock = clock
+        self._due_s: float | None = None
+
+    async def wait(self) -> None:
+        """Until an interval after the last turn began; the first turn begins at once."""
+        now_s = self._clock()
+        if self._due_s is None or self._due_s <= now_s:
+            self._due_s = now_s + self._interval_s
+            return
+        await self._sleep(self._due_s - now_s)
+        self._due_s += self._interval_s
+
+
+# ---- synthetic market --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SyntheticFeed:
+    """The market of ``synthetic``: one bar of each instrument every ``interval_s``, in one request."""
+
+    tables: Mapping[InstrumentId, InstrumentTable]
+    timeframe: str
+    interval_s: float
+    seed: int
+    sleep: Sleep = asyncio.sleep
+    clock: Clock = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._market()  # what is wrong with an instrument is said before anything starts
+
+    async def run(self, door: Door) -> None:
+        await _until_listed(door, tuple(self.tables), self.sleep)
+        market, state = self._market(), door.state
+        last = {str(one): state.bars[one, self.timeframe] for one in self.tables if (one, self.timeframe) in state.bars}
+        try:
+            at = market.resume(last)
+        except ValueError as trouble:
+            raise ConfigurationInvalid(
+                f"the synthetic feed cannot go on where this tape ends ({trouble}):"
+                " put feed and instruments back, or start a new tape in another data folder"
+            ) from None
+        opened = [
+            said
+            for token, table in self.tables.items()
+            for said in Reports(state, token).opened(
+                "synthetic", self.timeframe, f"seed {self.seed}; begins at {_start_price(table)}"
+            )
+        ]
+        await _say(door, opened)
+        pace = Pace(self.interval_s, self.sleep, self.clock)
+        while True:
+            await pace.wait()
+            facts = []
+            for _ in self.tables:
+                bar, at = market.next_bar(at)
+                facts.append(_bar_fact(bar))
+            await door.say(facts)
+
+    def _market(self) -> SyntheticMarket:
+        from msgspec.structs import replace
+
+        from tapeline_marketdata.synthetic import SyntheticMarket, SyntheticSpec
+
+        specs = []
+        for token, table in self.tables.items():
+            try:
+                spec = SyntheticSpec(instrument=token, start_price=_start_price(table))
+                if table.tick_size is not None:
+                    spec = replace(spec, tick_size=table.tick_size)
+                if table.lot_size is not None:
+                    spec = replace(spec, lot_size=table.lot_size)
+            except ValueError as trouble:
+                raise ConfigurationInvalid(f"the synthetic feed cannot make bars of {table.name}: {trouble}") from None
+            specs.append(spec)
+        return SyntheticMarket(self.seed, specs, timeframe=self.timeframe)
+
+
+def _start_price(table: InstrumentTable) -> Decimal:
+    return START_PRICES.get(table.name.partition("/")[0], USUAL_START_PRICE)
+
+
+# ---- exchange ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ExchangeFeed:
+    """Closed bars of an exchange by REST: history from the watermark on, then each bar soon after it closes.
+
+    Instruments share one connection and are polled side by side, so the trouble of one does not hold up another.
+    """
+
+    exchange: str
+    symbols: Mapping[InstrumentId, str]
+    timeframe: str
+    poll_s: float
+    base_url: str = ""
+    limit_rate: bool = True
+    sleep: Sleep = asyncio.sleep
+
+    async def run(self, door: Door) -> None:
+        from tapeline_marketdata.exchange import UnknownExchange, open_exchange
+
+        await _until_listed(door, tuple(self.symbols), self.sleep)
+        try:
+            exchange = open_exchange(self.exchange, base_url=self.base_url or None, limit_rate=self.limit_rate)
+        except UnknownExchange as trouble:
+            raise ConfigurationInvalid(f"key feed.exchange: {trouble}") from None
+        lanes = [asyncio.ensure_future(self._lane(door, exchange, *each)) for each in self.symbols.items()]
+        try:
+            await asyncio.gather(*lanes)
+        finally:
+            for lane in lanes:
+                lane.cancel()
+            await asyncio.gather(*lanes, return_exceptions=True)
+            await exchange.close()
+
+    async def _lane(self, door: Door, exchange: object, instrument: InstrumentId, symbol: str) -> None:
+        from tapeline_marketdata.exchange import ExchangeBars, FeedTrouble
+
+        last: BarClosed | None = door.state.bars.get((instrument, self.timeframe))
+        reports, judge = Reports(door.state, instrument), Judge(instrument, self.timeframe, last)
+        bars = ExchangeBars(
+            self.exchange,
+            symbol,
+            self.timeframe,
+            instrument=instrument,
+            watermark_ns=None if last is None else last.open_ns,
+            exchange=exchange,
+            sleep=self.sleep,
+        )
+        await _say(door, reports.opened(self.exchange, self.timeframe, self._detail(symbol)))
+        backfilled = 0
+        while True:
+            outcome = await bars.poll()
+            if isinstance(outcome, FeedTrouble):
+                await _say(door, reports.interrupted(outcome))
+                continue
+            pieces = [judge.facts(bar) for bar in outcome]
+            for request in _packed(pieces):
+                await door.say(request)
+            if reports.troubles:
+                backfilled += sum(isinstance(piece[-1][1], BarClosed) for piece in pieces)
+            if not outcome or not bars.behind:
+                await _say(door, reports.resumed(backfilled))
+                backfilled = 0
+            if not bars.behind:
+                await self.sleep(self.poll_s)
+
+    def _detail(self, symbol: str) -> str:
+        host = urlsplit(self.base_url).hostname
+        return f"REST; symbol {symbol}" + (f"; from {host}" if host else "")
+
+
+# ---- files -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FilesFeed:
+    """Recorded bars replayed into a live tape: every ``interval_s`` the bars that close together, in one request.
+
+    Bad rows become facts (a backtest would refuse the file). The feed ends with the last row.
+    """
+
+    files: Mapping[InstrumentId, str]
+    timeframe: str
+    interval_s: float
+    sleep: Sleep = asyncio.sleep
+    clock: Clock = time.monotonic
+
+    async def run(self, door: Door) -> None:
+        await _until_listed(door, tuple(self.files), self.sleep)
+        lanes, opened = [], []
+        for instrument, path in self.files.items():
+            file, digest = await asyncio.to_thread(self._read, path)
+            detail = f"sha256 {digest}; {len(file)} bars; time unit {file.facts.time_unit}"
+            source = PurePath(path).name
+            opened += Reports(door.state, instrument).opened(source, self.timeframe, detail)
+            lanes.append(self._replay(instrument, file, door.state.bars.get((instrument, self.timeframe))))
+        await _say(door, opened)
+        pace = Pace(self.interval_s, self.sleep, self.clock)
+        for _, together in groupby(heapq.merge(*lanes, key=_closing), key=_closing):
+            await pace.wait()
+            await door.say([said for _, facts in together for said in facts])
+
+    def _read(self, path: str) -> tuple[BarFile, str]:
+        from tapeline_marketdata.files import BadFile, file_digest, read_bars
+
+        try:
+            file, digest = read_bars(path, strict=False), file_digest(path)
+        except BadFile as trouble:
+            raise ConfigurationInvalid(str(trouble)) from None
+        if file.facts.timeframe != self.timeframe:
+            raise ConfigurationInvalid(
+                f"{path} has bars of {file.facts.timeframe}, but key feed.timeframe is {self.timeframe}:"
+                f" set it to {file.facts.timeframe}, or give a file of {self.timeframe} bars"
+            )
+        return file, digest
+
+    def _replay(
+        self, instrument: InstrumentId, file: BarFile, last: BarClosed | None
+    ) -> Iterator[tuple[int, list[Said]]]:
+        judge = Judge(instrument, self.timeframe, last, file.facts.grid_offset_ns)
+        for bar in file.bars(instrument, _row_after(file, last)):
+            yield bar.close_ns, judge.facts(bar)
+
+
+def _closing(piece: tuple[int, list[Said]]) -> int:
+    return piece[0]
+
+
+def _row_after(file: BarFile, last: BarClosed | None) -> int:
+    """The row behind the bar that is last on the tape, or, in a file without it, the first row of a later time."""
+    if last is None:
+        return 0
+    open_ns = file.columns.open_ns
+    for row in (open_ns == last.open_ns).nonzero()[0].tolist():
+        if next(file.slices(last.instrument, row, 1)) == [last]:
+            return int(row) + 1
+    later = (open_ns > last.open_ns).nonzero()[0]
+    return int(later[0]) if len(later) else len(file)

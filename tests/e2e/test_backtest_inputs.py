@@ -1,0 +1,112 @@
+"""Bad input ends a backtest with exit code 2 or 4 and one message that names the thing, the value and the fix."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from tests.backtesting import tapeline, write_bars
+
+MINUTE_MS = 60_000
+Row = tuple[int, float, float, float, float, float]
+GOOD = [(index * MINUTE_MS, 100.0, 101.0, 99.0, 100.5, 10.0) for index in range(60)]
+
+
+def run(file: Path, *more: str, strategy: str = "ema_cross") -> tuple[int, str]:
+    done = tapeline("backtest", "--strategy", strategy, "--data", str(file), *more)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stderr.strip()
+
+
+def changed(row: int, **values: float) -> list[Row]:
+    names = ("ts", "open", "high", "low", "close", "volume")
+    rows = [dict(zip(names, each, strict=True)) for each in GOOD]
+    rows[row].update(values)
+    return [tuple(each[name] for name in names) for each in rows]  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("rows", "named"),
+    [
+        pytest.param(changed(7, close=math.nan), "close", id="nan"),
+        pytest.param(changed(7, high=98.0, low=99.0, open=98.5, close=98.5), "high", id="high below low"),
+        pytest.param([*GOOD[:5], GOOD[9], *GOOD[5:9], *GOOD[10:]], "row", id="unsorted"),
+        pytest.param(changed(7, volume=-1.0), "volume", id="negative volume"),
+    ],
+)
+def test_a_bad_row_is_named(
+    tmp_path: Path, rows: list[tuple[int, float, float, float, float, float]], named: str
+) -> None:
+    """A file with one bad row is refused with exit code 4 and one line that names it."""
+    code, message = run(write_bars(tmp_path / "bars.parquet", rows))
+
+    assert code == 4
+    assert message.count("\n") == 0
+    assert named in message.lower()
+    assert "bars.parquet" in message
+
+
+def test_an_empty_file_is_named(tmp_path: Path) -> None:
+    """A file without bars is refused with exit code 4."""
+    file = tmp_path / "empty.csv"
+    file.write_text("ts,open,high,low,close,volume\n")
+
+    code, message = run(file)
+
+    assert code == 4
+    assert "empty.csv" in message
+
+
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
+    """A file without a needed column is refused with exit code 4 and the column's name."""
+    file = tmp_path / "bars.csv"
+    file.write_text("ts,open,high,low,close\n0,1,1,1,1\n60000,1,1,1,1\n")
+
+    code, message = run(file)
+
+    assert code == 4
+    assert "volume" in message
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """A file that is not there is refused with exit code 4 and its name."""
+    code, message = run(tmp_path / "nowhere.parquet")
+
+    assert code == 4
+    assert "nowhere.parquet" in message
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        pytest.param(("--param", "fats=10"), "fats", id="unknown parameter"),
+        pytest.param(("--param", "fast=ten"), "ten", id="parameter of the wrong type"),
+        pytest.param(("--param", "fast=40", "--param", "slow=30"), "fast", id="parameters that contradict"),
+        pytest.param(("--size", "-1"), "-1", id="negative size"),
+        pytest.param(("--cash", "nan"), "nan", id="cash that is no number"),
+        pytest.param(("--param", "fast"), "NAME=VALUE", id="parameter without a value"),
+    ],
+)
+def test_a_bad_argument_is_named(tmp_path: Path, more: tuple[str, ...], named: str) -> None:
+    """An argument that cannot be meant ends with exit code 2 or 4 and is quoted."""
+    code, message = run(write_bars(tmp_path / "bars.parquet", GOOD), *more)
+
+    assert code in (2, 4)
+    assert named in message
+
+
+def test_an_unknown_strategy_lists_the_known_ones(tmp_path: Path) -> None:
+    """A misspelt strategy ends with exit code 2 or 4 and the names that exist."""
+    code, message = run(write_bars(tmp_path / "bars.parquet", GOOD), strategy="ema_corss")
+
+    assert code in (2, 4)
+    assert "ema_corss" in message
+    assert "trend_follow" in message
+
+
+def test_good_input_is_quiet_on_standard_error(tmp_path: Path) -> None:
+    """A good file runs with exit code 0 and no message."""
+    code, message = run(write_bars(tmp_path / "bars.parquet", GOOD))
+
+    assert (code, message) == (0, "")
