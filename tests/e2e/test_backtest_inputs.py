@@ -10,7 +10,8 @@ from tests.backtesting import tapeline, write_bars
 
 MINUTE_MS = 60_000
 Row = tuple[int, float, float, float, float, float]
-GOOD = [(index * MINUTE_MS, 100.0, 101.0, 99.0, 100.5, 10.0) for index in range(60)]
+FIRST_MS = 1_700_000_040_000
+GOOD = [(FIRST_MS + index * MINUTE_MS, 100.0, 101.0, 99.0, 100.5, 10.0) for index in range(60)]
 
 
 def run(file: Path, *more: str, strategy: str = "ema_cross") -> tuple[int, str]:
@@ -61,7 +62,7 @@ def test_an_empty_file_is_named(tmp_path: Path) -> None:
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
     """A file without a needed column is refused with exit code 4 and the column's name."""
     file = tmp_path / "bars.csv"
-    file.write_text("ts,open,high,low,close\n0,1,1,1,1\n60000,1,1,1,1\n")
+    file.write_text("ts,open,high,low,close\n1700000040000,1,1,1,1\n1700000100000,1,1,1,1\n")
 
     code, message = run(file)
 

@@ -17,22 +17,31 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import psutil
 
-from tapeline_common.permissions import LEDGER, OPERATOR, allowances
+if TYPE_CHECKING:
+    from nats.aio.msg import Msg
+
+from tapeline_common import bus, subjects
+from tapeline_common.permissions import BACKTEST, LEDGER, OPERATOR, allowances
 from tapeline_common.process import EXIT_CONFIGURATION
-from tapeline_common.servers import EmbeddedServer, remembered_port
+from tapeline_common.servers import EmbeddedServer, remembered_port, until
 from tapeline_common.servers_nats import NatsServer, NatsUser, load_or_create_nkey
 from tapeline_common.servers_postgres import PostgresServer
 from tapeline_common.values import Realm
+from tapeline_common.wire import decode_progress
 from tapeline_common.wiring import Service, installed_services
 
 BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Waits before a service is started again; the first one after it ran well for ``STEADY_S``."""
 
 STEADY_S = 30.0
+READY_S = 60.0
+"""How long services may take to restore and follow the tape before a start counts as failed."""
+
 STOP_S = 5.0
 """How long a service may take to stop before it is killed; it loses nothing either way."""
 
@@ -114,6 +123,10 @@ class Stack:
             self.children[name] = Child(name, self._environment(name))
             await self._spawn(self.children[name])
         self._describe_self()
+        self._supervise_all()
+        await self._wait_until_all_follow()
+
+    def _supervise_all(self) -> None:
         self._tasks = [asyncio.create_task(self._supervise(child)) for child in self.children.values()]
         self._tasks += [
             asyncio.create_task(self._supervise_server("nats-server", self.nats)),
@@ -139,6 +152,27 @@ class Stack:
     def failed(self) -> str:
         """Why the stack gave up, or empty while it has not."""
         return self._failed
+
+    async def _wait_until_all_follow(self) -> None:
+        """Return once every service has said how far it has heard."""
+        user = OPERATOR if self.realm is Realm.LIVE else BACKTEST
+        client = await bus.connect(self.nats.url, name=user, seed_file=str(self.seed_file(user)))
+        heard: set[str] = set()
+
+        async def take(message: Msg) -> None:
+            heard.add(decode_progress(message.data).service)
+
+        await client.subscribe(subjects.PROGRESS_ALL, cb=take)
+        try:
+            followed = await until(lambda: bool(self._failed) or heard >= set(self.children), READY_S)
+        finally:
+            await client.close()
+        if self._failed:
+            raise StackFailed(self._failed)
+        if not followed:
+            missing = sorted(set(self.children) - heard)
+            words = "; ".join(f"{name}: {self._last_line(name)}" for name in missing)
+            raise StackFailed(f"not following the tape within {READY_S:.0f} s: {words}")
 
     # ---- keys, environment -----------------------------------------------------------------------------------
 

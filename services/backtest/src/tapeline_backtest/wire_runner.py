@@ -12,33 +12,26 @@ import time
 from collections.abc import Coroutine, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tapeline_backtest.feed import Outside
 from tapeline_backtest.report import Collected, fold_books
 from tapeline_backtest.runner import Finished, Progress
-from tapeline_common import bus, subjects
+from tapeline_common import bus
 from tapeline_common.embedded import Stack, StackFailed
 from tapeline_common.permissions import BACKTEST
 from tapeline_common.servers import ServerFailed
 from tapeline_common.tape import read_all
 from tapeline_common.tape_nats import NatsTape
 from tapeline_common.values import Realm
-from tapeline_common.wire import GENESIS, Answer, Draft, chain, decode_fact, decode_progress
-from tapeline_common.wire import Progress as Heard
+from tapeline_common.wire import GENESIS, Answer, Draft, chain, decode_fact
 from tapeline_common.wiring import Service, installed_services
-
-if TYPE_CHECKING:
-    from nats.aio.client import Client
-    from nats.aio.msg import Msg
 
 BATCH = 500
 """Outside facts sent in one request; the ledger takes them one by one."""
 
 APPEND_S = 600.0
 """How long a batch may take: each of its facts waits for everything that follows from it."""
-
-READY_S = 60.0
 
 
 class WireFailed(Exception):
@@ -83,7 +76,6 @@ async def _run(script: Iterable[Outside], place: Path, config: Path, progress: P
         await stack.start()
         client = await bus.connect(stack.nats.url, name=BACKTEST, seed_file=str(stack.seed_file(BACKTEST)))
         try:
-            await _all_following(client, services)
             tape = NatsTape(client, append_timeout_s=APPEND_S, read_timeout_s=60)
             started = time.perf_counter()
             await _watched(stack, _feed(tape, script, progress))
@@ -94,27 +86,6 @@ async def _run(script: Iterable[Outside], place: Path, config: Path, progress: P
     finally:
         await stack.stop()
     return _finished(payloads, elapsed_s)
-
-
-async def _all_following(client: Client, services: dict[str, Service]) -> None:
-    """Wait until every service says that it follows the tape; the ledger waits for all of them at each fact."""
-    heard: set[str] = set()
-    complete = asyncio.Event()
-
-    async def take(message: Msg) -> None:
-        said: Heard = decode_progress(message.data)
-        heard.add(said.service)
-        if heard >= set(services):
-            complete.set()
-
-    subscription = await client.subscribe(subjects.PROGRESS_ALL, cb=take)
-    try:
-        await asyncio.wait_for(complete.wait(), READY_S)
-    except TimeoutError:
-        missing = ", ".join(sorted(set(services) - heard))
-        raise WireFailed(f"not ready within {READY_S:.0f} s: {missing}; see their logs") from None
-    finally:
-        await subscription.unsubscribe()
 
 
 async def _watched(stack: Stack, work: Coroutine[Any, Any, None]) -> None:

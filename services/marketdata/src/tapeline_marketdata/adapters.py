@@ -21,6 +21,8 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
+from msgspec.structs import replace
+
 from tapeline_common.events import BarClosed, DataRejected, Event, FeedInterrupted, FeedOpened, FeedResumed
 from tapeline_common.opening import instrument_id
 from tapeline_common.settings import ConfigurationInvalid, InstrumentTable, Settings
@@ -250,8 +252,6 @@ class SyntheticFeed:
             await door.say(facts)
 
     def _market(self) -> SyntheticMarket:
-        from msgspec.structs import replace
-
         from tapeline_marketdata.synthetic import SyntheticMarket, SyntheticSpec
 
         specs = []

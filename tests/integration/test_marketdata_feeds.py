@@ -1,0 +1,676 @@
+"""The live feeds on a tape: killed at any point they go on without gap or repetition, and trouble becomes facts.
+
+No test waits: sleepers note what they were asked to wait, or move the exchange's clock.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.binance_double import (
+    BEFORE_FIRST_NS,
+    FIRST_MS,
+    LINE_FAULTS,
+    MINUTE_MS,
+    BinanceDouble,
+    answer,
+    candle,
+)
+from tests.binance_double import bar as binance_bar
+
+from tapeline_backtest.feed import bars_of, source
+from tapeline_common.events import (
+    BarClosed,
+    DataRejected,
+    Event,
+    FeedInterrupted,
+    FeedOpened,
+    FeedResumed,
+    InstrumentListed,
+)
+from tapeline_common.follower import Follower
+from tapeline_common.settings import ConfigurationInvalid, FeedTable, InstrumentTable, RunTable, Settings
+from tapeline_common.tape_memory import MemoryTape
+from tapeline_common.values import DataFault, FeedTroubleKind, InstrumentId
+from tapeline_common.wire import Answer, Draft
+from tapeline_common.wiring import Adapter
+from tapeline_marketdata.adapters import (
+    FACTS_PER_SAY,
+    LISTED_POLL_S,
+    ExchangeFeed,
+    FilesFeed,
+    Pace,
+    SyntheticFeed,
+    _packed,
+    make_adapters,
+)
+from tapeline_marketdata.core import CORE, State
+from tapeline_marketdata.files import read_bars
+
+BTC, ETH = InstrumentId("BTC-USDT_sim"), InstrumentId("ETH-USDT_sim")
+BINANCE_BTC = InstrumentId("BTC-USDT_binance")
+TABLES = {BTC: InstrumentTable("BTC/USDT"), ETH: InstrumentTable("ETH/USDT")}
+
+
+class Killed(Exception):
+    """The process ends here."""
+
+
+class TapeDoor:
+    """A door on a tape in memory whose core hears nothing back while the feed runs: the worst lag there is.
+
+    A new door on the same tape is a restart. ``kill_at``: the number of the request in which the process dies, having
+    reached the tape (``lost`` false) or not.
+    """
+
+    def __init__(self, tape: MemoryTape, *, kill_at: int = 10**9, lost: bool = False) -> None:
+        self.tape = tape
+        self.said: list[tuple[str, ...]] = []
+        self._follower = Follower(CORE)
+        self._kill_at = kill_at
+        self._lost = lost
+        self.hear()
+
+    def hear(self) -> None:
+        for fact in self.tape.facts[self._follower.heard :]:
+            self._follower.hear(fact)
+
+    @property
+    def state(self) -> State:
+        return self._follower.state
+
+    async def say(self, facts: Sequence[tuple[str, Event]]) -> None:
+        self.said.append(tuple(identity for identity, _ in facts))
+        dies = len(self.said) == self._kill_at
+        if dies and self._lost:
+            raise Killed
+        receipt = self.tape.record("marketdata", Answer(0, tuple(Draft(event, identity) for identity, event in facts)))
+        assert receipt.ok, receipt
+        if dies:
+            raise Killed
+
+
+class Sleeper:
+    """Notes its waits and ends the feed after ``turns`` of them."""
+
+    def __init__(self, turns: int = 10**9) -> None:
+        self.waits: list[float] = []
+        self._turns = turns
+
+    async def __call__(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        if len(self.waits) >= self._turns:
+            raise Killed
+
+
+def frozen() -> float:
+    """A clock that stands still: all time passes in sleeps."""
+    return 0.0
+
+
+def listed(*instruments: InstrumentId) -> MemoryTape:
+    """A live tape that begins with the listing of these instruments."""
+    tape = MemoryTape()
+    drafts = [Draft(_listing(instrument), f"instrument:{instrument}#1") for instrument in instruments]
+    assert tape.record("marketdata", Answer(0, tuple(drafts))).ok
+    return tape
+
+
+def _listing(instrument: InstrumentId) -> InstrumentListed:
+    base, quote = instrument.partition("_")[0].split("-")
+    return InstrumentListed(instrument, f"{base}/{quote}", "sim", base, quote)
+
+
+def outside(tape: MemoryTape) -> list[tuple[str, Event]]:
+    """Everything on the tape after the listings, in order, with ids."""
+    return [(fact.id, fact.event) for fact in tape.facts if not isinstance(fact.event, InstrumentListed)]
+
+
+def events(tape: MemoryTape) -> list[Event]:
+    return [event for _, event in outside(tape) if not isinstance(event, FeedOpened)]
+
+
+async def run_until_killed(adapter: Adapter, door: TapeDoor) -> TapeDoor:
+    with pytest.raises(Killed):
+        await adapter.run(door)
+    return door
+
+
+# ---- synthetic market --------------------------------------------------------------------------------------------
+
+
+def synthetic(turns: int, **changes: Any) -> SyntheticFeed:
+    """A feed that is ended at its ``turns``-th wait. The first bars need no wait."""
+    values = {"tables": TABLES, "timeframe": "1m", "interval_s": 0.25, "seed": 7, **changes}
+    return SyntheticFeed(**values, sleep=Sleeper(turns), clock=frozen)
+
+
+@pytest.fixture(scope="module")
+async def uninterrupted() -> list[tuple[str, Event]]:
+    """What a feed says that is never killed: two sources, then ten turns of two bars."""
+    tape = listed(BTC, ETH)
+    await run_until_killed(synthetic(10), TapeDoor(tape))
+    return outside(tape)
+
+
+async def test_each_turn_is_one_request_with_a_bar_of_each_instrument() -> None:
+    """Sources first, then every interval one bar of each instrument in the order of the settings."""
+    feed = synthetic(3)
+    door = await run_until_killed(feed, TapeDoor(listed(BTC, ETH)))
+    start, minute = 1_704_067_200 * 10**9, 60 * 10**9
+
+    assert door.said == [
+        (f"feed:{BTC}:1", f"feed:{ETH}:1"),
+        *((f"bar:{BTC}:1m:{at}", f"bar:{ETH}:1m:{at}") for at in range(start, start + 3 * minute, minute)),
+    ]
+    assert isinstance(feed.sleep, Sleeper)
+    assert feed.sleep.waits == [0.25, 0.25, 0.5]
+
+
+@pytest.mark.parametrize("lost", [True, False], ids=["before the tape", "after the tape"])
+@pytest.mark.parametrize("kill_at", range(1, 10))
+async def test_a_synthetic_feed_killed_anywhere_leaves_no_trace(
+    kill_at: int, lost: bool, uninterrupted: list[tuple[str, Event]]
+) -> None:
+    """Killed in any request and started again, the tape is that of a feed that never died: no gap, no repetition."""
+    tape = listed(BTC, ETH)
+    await run_until_killed(synthetic(99), TapeDoor(tape, kill_at=kill_at, lost=lost))
+    while len(outside(tape)) < len(uninterrupted):
+        await run_until_killed(synthetic(99), TapeDoor(tape, kill_at=2))
+
+    assert outside(tape)[: len(uninterrupted)] == uninterrupted
+    assert [fact.pos for fact in tape.facts] == list(range(1, tape.head + 1))
+
+
+async def test_a_restart_goes_on_behind_the_last_bar_and_says_nothing_again() -> None:
+    """The second process asks for no fact that is on the tape already, its sources included."""
+    tape = listed(BTC, ETH)
+    before = await run_until_killed(synthetic(3), TapeDoor(tape))
+    after = await run_until_killed(synthetic(3), TapeDoor(tape))
+    assert not {identity for said in before.said for identity in said} & {i for said in after.said for i in said}
+    assert len(after.said) == 3
+
+
+async def test_a_new_instrument_joins_a_running_market() -> None:
+    """Listed later, it begins beside the others' next bar; they go on as they would have."""
+    alone, both = listed(BTC), listed(BTC, ETH)
+    await run_until_killed(synthetic(6, tables={BTC: TABLES[BTC]}), TapeDoor(alone))
+    await run_until_killed(synthetic(4, tables={BTC: TABLES[BTC]}), TapeDoor(both))
+    await run_until_killed(synthetic(2), TapeDoor(both))
+    await run_until_killed(synthetic(1), TapeDoor(both))
+
+    bitcoin = [event for event in events(alone) if isinstance(event, BarClosed)]
+    bars = [event for event in events(both) if isinstance(event, BarClosed)]
+    assert [one for one in bars if one.instrument == BTC][:6] == bitcoin
+    assert [one.open_ns for one in bars if one.instrument == ETH] == [one.open_ns for one in bars][4::2]
+
+
+async def test_a_tape_of_another_source_is_refused() -> None:
+    """Bars of an exchange cannot be continued by chance: the message says what to do."""
+    tape = listed(BINANCE_BTC)
+    assert tape.record("marketdata", Answer(0, (Draft(binance_bar(0), "bar:x"),))).ok
+    stranger = listed(BTC)
+    foreign = BarClosed(BTC, "1m", 60 * 10**9, 120 * 10**9, *binance_fields())
+    assert stranger.record("marketdata", Answer(0, (Draft(foreign, "bar:x"),))).ok
+    with pytest.raises(ConfigurationInvalid, match="start a new tape"):
+        await synthetic(1, tables={BTC: TABLES[BTC]}).run(TapeDoor(stranger))
+
+
+def binance_fields() -> list[Any]:
+    one = binance_bar(0)
+    return [one.open, one.high, one.low, one.close, one.volume]
+
+
+async def test_a_feed_waits_until_its_instruments_are_listed() -> None:
+    """Nothing is said of an instrument that the tape does not list yet."""
+    tape = listed(BTC)
+    door = TapeDoor(tape)
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            assert door.said == []
+            tape.record("marketdata", Answer(0, (Draft(_listing(ETH), f"instrument:{ETH}#1"),)))
+            door.hear()
+        if len(waits) == 4:
+            raise Killed
+
+    await run_until_killed(SyntheticFeed(TABLES, "1m", 0.25, 7, sleep=sleep, clock=frozen), door)
+    assert waits == [LISTED_POLL_S] * 3 + [0.25]
+    assert len(door.said) == 2
+
+
+async def test_a_changed_source_is_said_with_the_next_number() -> None:
+    """Another seed is another source; said again only because it differs."""
+    tape = listed(BTC)
+    for _ in range(2):
+        await run_until_killed(synthetic(1, tables={BTC: TABLES[BTC]}), TapeDoor(tape))
+    await run_until_killed(synthetic(1, tables={BTC: TABLES[BTC]}, seed=8), TapeDoor(tape))
+    opened = [(identity, event.detail) for identity, event in outside(tape) if isinstance(event, FeedOpened)]
+    assert opened == [
+        (f"feed:{BTC}:1", "seed 7; begins at 60000"),
+        (f"feed:{BTC}:2", "seed 8; begins at 60000"),
+    ]
+
+
+async def test_what_was_missed_is_not_caught_up() -> None:
+    """After a turn that took seven intervals the next begins at once, the one after it an interval later."""
+    times = iter([0.0, 7.0, 7.0, 7.5])
+    sleeper = Sleeper()
+    pace = Pace(1.0, sleeper, lambda: next(times))
+    for _ in range(4):
+        await pace.wait()
+    assert sleeper.waits == [1.0, 1.5]
+
+
+# ---- exchange ----------------------------------------------------------------------------------------------------
+
+POLL_S = 2.0
+
+
+class Script:
+    """The exchange feed's sleeper: each poll wait runs the next act, the last one ends the feed. Back-off only counts."""
+
+    def __init__(self, *acts: Callable[[], None]) -> None:
+        self.backoffs: list[float] = []
+        self._acts: Iterator[Callable[[], None]] = iter(acts)
+
+    async def __call__(self, seconds: float) -> None:
+        if seconds != POLL_S:
+            self.backoffs.append(seconds)
+            return
+        act = next(self._acts, None)
+        if act is None:
+            raise Killed
+        act()
+
+
+def exchange_feed(binance: BinanceDouble, script: Script, **symbols: str) -> ExchangeFeed:
+    named = {InstrumentId(token.replace("__", "-")): symbol for token, symbol in symbols.items()}
+    return ExchangeFeed(
+        "binance",
+        named or {BINANCE_BTC: "BTC/USDT"},
+        "1m",
+        POLL_S,
+        base_url=binance.url,
+        limit_rate=False,
+        sleep=script,
+    )
+
+
+@pytest.fixture
+def settled(binance: BinanceDouble) -> BinanceDouble:
+    """The double a second later, when its tenth candle counts as final."""
+    binance.now_ms += 1000
+    return binance
+
+
+def later(binance: BinanceDouble, minutes: int = 1) -> Callable[[], None]:
+    """The act of time passing at the exchange, a candle for each minute."""
+
+    def act() -> None:
+        for _ in range(minutes):
+            binance.candles.append(candle(len(binance.candles)))
+            binance.now_ms += MINUTE_MS
+
+    return act
+
+
+async def test_history_comes_first_and_then_each_bar_as_it_closes(settled: BinanceDouble) -> None:
+    """Ten candles at the start, one more after each poll: bars with natural keys, none twice, no other facts."""
+    tape = listed(BINANCE_BTC)
+    feed = exchange_feed(settled, Script(later(settled), lambda: None, later(settled)))
+    await run_until_killed(feed, TapeDoor(tape))
+
+    opened = FeedOpened(BINANCE_BTC, "binance", "1m", "REST; symbol BTC/USDT; from 127.0.0.1")
+    assert outside(tape) == [
+        (f"feed:{BINANCE_BTC}:1", opened),
+        *((f"bar:{BINANCE_BTC}:1m:{one.open_ns}", one) for one in map(binance_bar, range(12))),
+    ]
+
+
+async def test_a_restart_continues_from_the_watermark_and_downloads_nothing_again(settled: BinanceDouble) -> None:
+    """The second process first asks for the candle after the last bar on the tape."""
+    tape = listed(BINANCE_BTC)
+    await run_until_killed(exchange_feed(settled, Script()), TapeDoor(tape))
+    settled.asked.clear()
+    later(settled, 3)()
+    restarted = await run_until_killed(exchange_feed(settled, Script()), TapeDoor(tape))
+
+    assert [asked["startTime"] for asked in settled.asked] == [str(FIRST_MS + 10 * MINUTE_MS)]
+    assert restarted.said == [tuple(f"bar:{BINANCE_BTC}:1m:{binance_bar(number).open_ns}" for number in (10, 11, 12))]
+    assert events(tape) == [binance_bar(number) for number in range(13)]
+
+
+@pytest.mark.parametrize("lost", [True, False], ids=["before the tape", "after the tape"])
+@pytest.mark.parametrize("kill_at", range(1, 6))
+async def test_an_exchange_feed_killed_anywhere_leaves_no_trace(
+    kill_at: int, lost: bool, settled: BinanceDouble
+) -> None:
+    """Killed in any request and restarted, the tape has every bar once and every rejection once."""
+    settled.candles = [*map(candle, range(5)), candle(4, volume="9.00000000"), *map(candle, range(7, 10))]
+    script = [later(settled)] * 3
+    settled.candles += []
+    tape, twin = listed(BINANCE_BTC), listed(BINANCE_BTC)
+
+    def grow() -> None:
+        settled.candles.append(candle(settled.candles[-1][0] // MINUTE_MS - FIRST_MS // MINUTE_MS + 1))
+        settled.now_ms += MINUTE_MS
+
+    script = [grow, grow, grow]
+    try:
+        await exchange_feed(settled, Script(*script)).run(TapeDoor(tape, kill_at=kill_at, lost=lost))
+    except Killed:
+        pass
+    await run_until_killed(exchange_feed(settled, Script()), TapeDoor(tape))
+    await run_until_killed(exchange_feed(settled, Script()), TapeDoor(twin))
+    assert outside(tape) == outside(twin)
+
+
+async def test_gaps_repeats_and_revisions_become_facts_in_order(settled: BinanceDouble) -> None:
+    """A repeated, a changed and two missing candles: each is said where it was met, the gap before its bar."""
+    settled.candles = [candle(0), candle(1), candle(1), candle(1, volume="7.00000000"), candle(4)]
+    tape = listed(BINANCE_BTC)
+    await run_until_killed(exchange_feed(settled, Script()), TapeDoor(tape))
+
+    first, second, fifth = binance_bar(0), binance_bar(1), binance_bar(4)
+    at, gap_at = second.open_ns, binance_bar(2).open_ns
+    changed = f"bar at {at} ns came again changed: volume 0.00001000 became 7.00000000"
+    assert events(tape) == [
+        first,
+        second,
+        DataRejected(BINANCE_BTC, DataFault.DUPLICATE, at, f"bar at {at} ns came again unchanged"),
+        DataRejected(BINANCE_BTC, DataFault.REVISED, at, changed),
+        DataRejected(BINANCE_BTC, DataFault.GAP, gap_at, "2 bars missing"),
+        fifth,
+    ]
+    rejected = [identity for identity, event in outside(tape) if isinstance(event, DataRejected)]
+    assert [identity.rpartition(":")[0] for identity in rejected] == [
+        f"rejected:{BINANCE_BTC}:DUPLICATE:{at}",
+        f"rejected:{BINANCE_BTC}:REVISED:{at}",
+        f"rejected:{BINANCE_BTC}:GAP:{gap_at}",
+    ]
+
+
+async def test_trouble_is_said_once_for_each_kind_until_it_ends(settled: BinanceDouble) -> None:
+    """Two server errors and a throttling are two facts; the bars that were missed follow, then FeedResumed counts them."""
+    tape = listed(BINANCE_BTC)
+
+    def break_down() -> None:
+        later(settled, 3)()
+        throttled = answer(status=429, text="{}", headers={"Retry-After": "137"})
+        broken = LINE_FAULTS["server error"]
+        settled.faults = [broken, broken, throttled, broken]
+
+    script = Script(break_down, later(settled))
+    await run_until_killed(exchange_feed(settled, script), TapeDoor(tape))
+
+    missed = outside(tape)[11:]
+    assert [identity for identity, _ in missed] == [
+        f"feed:{BINANCE_BTC}:2",
+        f"feed:{BINANCE_BTC}:3",
+        *(f"bar:{BINANCE_BTC}:1m:{binance_bar(number).open_ns}" for number in (10, 11, 12)),
+        f"feed:{BINANCE_BTC}:4",
+        f"bar:{BINANCE_BTC}:1m:{binance_bar(13).open_ns}",
+    ]
+    kinds = [event.kind for _, event in missed if isinstance(event, FeedInterrupted)]
+    assert kinds == [FeedTroubleKind.INTERRUPTED, FeedTroubleKind.RATE_LIMITED]
+    assert missed[5][1] == FeedResumed(BINANCE_BTC, 3)
+    assert script.backoffs == [1.0, 2.0, 137.0, 8.0]
+
+
+async def test_new_trouble_after_the_end_of_the_old_is_said_again(settled: BinanceDouble) -> None:
+    """Once resumed, the same kind is news."""
+    tape = listed(BINANCE_BTC)
+
+    def break_down() -> None:
+        later(settled)()
+        settled.faults = [LINE_FAULTS["server error"]]
+
+    await run_until_killed(exchange_feed(settled, Script(break_down, break_down)), TapeDoor(tape))
+    reports = [type(event).__name__ for event in events(tape) if not isinstance(event, BarClosed)]
+    assert reports == ["FeedInterrupted", "FeedResumed"] * 2
+
+
+async def test_a_restart_ends_the_trouble_that_the_tape_knows(settled: BinanceDouble) -> None:
+    """Killed during an outage: the next process does not say it again, and says when it is over."""
+    tape = listed(BINANCE_BTC)
+    settled.faults = [LINE_FAULTS["server error"]]
+    await run_until_killed(exchange_feed(settled, Script()), TapeDoor(tape, kill_at=2))
+    settled.faults = [LINE_FAULTS["server error"]]
+    await run_until_killed(exchange_feed(settled, Script()), TapeDoor(tape))
+
+    interrupted, *bars, resumed = events(tape)
+    assert isinstance(interrupted, FeedInterrupted)
+    assert bars == [binance_bar(number) for number in range(10)]
+    assert resumed == FeedResumed(BINANCE_BTC, 10)
+
+
+async def test_backfill_is_said_in_bounded_requests(settled: BinanceDouble) -> None:
+    """1,200 missing bars go to the tape in requests of at most 500, in order, without a hole."""
+    tape = listed(BINANCE_BTC)
+    assert tape.record("marketdata", Answer(0, (Draft(binance_bar(-1), "bar:before"),))).ok
+    settled.candles = [candle(number) for number in range(1200)]
+    settled.now_ms = FIRST_MS + 1200 * MINUTE_MS + 1000
+    door = await run_until_killed(exchange_feed(settled, Script()), TapeDoor(tape))
+
+    assert binance_bar(-1).open_ns == BEFORE_FIRST_NS
+    assert [len(said) for said in door.said] == [1, 500, 500, 200]
+    assert events(tape)[1:] == [binance_bar(number) for number in range(1200)]
+
+
+def test_a_gap_and_its_bar_are_never_divided() -> None:
+    """Where a request is full, the whole piece moves to the next: else a restart could judge the gap anew."""
+    single, pair = [("bar", binance_bar(0))], [("gap", binance_bar(1)), ("bar", binance_bar(2))]
+    requests = list(_packed([single] * (FACTS_PER_SAY - 1) + [pair]))
+    assert [len(request) for request in requests] == [FACTS_PER_SAY - 1, 2]
+    assert list(_packed([])) == []
+
+
+async def test_one_instruments_trouble_does_not_hold_up_another(settled: BinanceDouble) -> None:
+    """An unknown symbol is REFUSED, once; the other instrument gets all its bars meanwhile."""
+    nonsense = InstrumentId("NONSENSE-USDT_binance")
+    tape = listed(BINANCE_BTC, nonsense)
+    door = TapeDoor(tape)
+
+    class UntilBoth(Script):
+        async def __call__(self, seconds: float) -> None:
+            self.backoffs.append(seconds)
+            if len(self.backoffs) > 200:
+                raise AssertionError("the facts did not come")
+            if {type(event) for event in events(tape)} == {BarClosed, FeedInterrupted}:
+                raise Killed
+
+    feed = exchange_feed(
+        settled, UntilBoth(), NONSENSE__USDT_binance="NONSENSE/USDT", BTC__USDT_binance="BTC/USDT"
+    )
+    await run_until_killed(feed, door)
+    refused = [event for event in events(tape) if isinstance(event, FeedInterrupted)]
+    assert [(one.instrument, one.kind) for one in refused] == [(nonsense, FeedTroubleKind.REFUSED)]
+    assert [event for event in events(tape) if isinstance(event, BarClosed)] == [binance_bar(n) for n in range(10)]
+
+
+async def test_a_misspelt_exchange_is_a_configuration_error() -> None:
+    """The key is named, so the fix is one edit."""
+    feed = ExchangeFeed("binanace", {BINANCE_BTC: "BTC/USDT"}, "1m", POLL_S)
+    with pytest.raises(ConfigurationInvalid, match=r"feed\.exchange.*binanace"):
+        await feed.run(TapeDoor(listed(BINANCE_BTC)))
+
+
+# ---- files -------------------------------------------------------------------------------------------------------
+
+ROWS = {
+    0: "100,102,99,101,3",
+    1: "101,103,100,102,3",
+    2: "nan,103,100,102,3",
+    3: "102,104,101,103,3",
+    5: "103,105,102,104,3",
+    6: "104,106,103,105,3",
+}
+"""Minute → prices of a file with a bad row 2 and without row 4."""
+
+
+def write(path: Path, rows: Sequence[tuple[int, str]]) -> str:
+    lines = [f"{FIRST_MS + minute * MINUTE_MS},{prices}" for minute, prices in rows]
+    path.write_text("\n".join(["ts,open,high,low,close,volume", *lines]) + "\n")
+    return str(path)
+
+
+def files_feed(files: dict[InstrumentId, str], turns: int = 10**9, timeframe: str = "1m") -> FilesFeed:
+    return FilesFeed(files, timeframe, 0.1, sleep=Sleeper(turns), clock=frozen)
+
+
+def described(tape: MemoryTape) -> list[str]:
+    """Bars by instrument and minute, rejections by fault and minute."""
+    texts = []
+    for event in events(tape):
+        assert isinstance(event, BarClosed | DataRejected)
+        minute = (event.open_ns // 1_000_000 - FIRST_MS) // MINUTE_MS
+        texts.append(f"{event.fault if isinstance(event, DataRejected) else event.instrument[:3]} {minute}")
+    return texts
+
+
+async def test_a_file_is_replayed_bar_by_bar_and_then_the_feed_ends(tmp_path: Path) -> None:
+    """Bad rows become facts, gaps come before the bar that ends them, and each bar takes its turn."""
+    path = write(tmp_path / "bars.csv", [*ROWS.items(), (6, ROWS[6]), (6, ROWS[5])])
+    tape = listed(BTC)
+    feed = files_feed({BTC: path})
+    await feed.run(TapeDoor(tape))
+
+    assert described(tape) == [
+        *("BTC 0", "BTC 1", "NOT_FINITE 2", "GAP 2", "BTC 3", "GAP 4", "BTC 5", "BTC 6"),
+        *("DUPLICATE 6", "REVISED 6"),
+    ]
+    assert isinstance(feed.sleep, Sleeper)
+    assert len(feed.sleep.waits) == 5
+
+
+async def test_bars_of_several_files_that_close_together_are_one_request(tmp_path: Path) -> None:
+    """By closing time, then in the order of the settings."""
+    files = {
+        BTC: write(tmp_path / "btc.csv", [(minute, ROWS[minute]) for minute in (1, 3, 5, 6)]),
+        ETH: write(tmp_path / "eth.csv", [(minute, ROWS[minute]) for minute in (0, 1, 5, 6)]),
+    }
+    tape = listed(BTC, ETH)
+    door = TapeDoor(tape)
+    await files_feed(files).run(door)
+    assert described(tape) == [
+        *("ETH 0", "BTC 1", "ETH 1", "GAP 2", "BTC 3"),
+        *("GAP 4", "BTC 5", "GAP 2", "ETH 5", "BTC 6", "ETH 6"),
+    ]
+    assert [len(said) for said in door.said] == [2, 1, 2, 2, 4, 2]
+
+
+@pytest.mark.parametrize("lost", [True, False], ids=["before the tape", "after the tape"])
+@pytest.mark.parametrize("kill_at", range(1, 9))
+async def test_a_files_feed_killed_anywhere_leaves_no_trace(kill_at: int, lost: bool, tmp_path: Path) -> None:
+    """Killed in any request and started again, the tape is that of a feed that never died."""
+    path = write(tmp_path / "bars.csv", [*ROWS.items(), (6, ROWS[5])])
+    whole, tape = listed(BTC), listed(BTC)
+    await files_feed({BTC: path}).run(TapeDoor(whole))
+    try:
+        await files_feed({BTC: path}).run(TapeDoor(tape, kill_at=kill_at, lost=lost))
+    except Killed:
+        pass
+    await files_feed({BTC: path}).run(TapeDoor(tape))
+    assert outside(tape) == outside(whole)
+
+
+async def test_the_next_file_goes_on_where_the_tape_ends(tmp_path: Path) -> None:
+    """A file without the last bar on the tape is read from the first later row; what is older is not said again."""
+    tape = listed(BTC)
+    await files_feed({BTC: write(tmp_path / "one.csv", [(0, ROWS[0]), (1, ROWS[1]), (3, ROWS[3])])}).run(TapeDoor(tape))
+    other = write(tmp_path / "two.csv", [(0, ROWS[0]), (1, ROWS[1]), (5, ROWS[5]), (6, ROWS[6])])
+    await files_feed({BTC: other}).run(TapeDoor(tape))
+    assert described(tape) == ["BTC 0", "BTC 1", "GAP 2", "BTC 3", "GAP 4", "BTC 5", "BTC 6"]
+
+
+async def test_live_replay_and_backtest_name_their_bars_alike(tmp_path: Path) -> None:
+    """The same bars under the same ids, whether a file is replayed live or in a backtest."""
+    path = write(tmp_path / "bars.csv", [(minute, ROWS[minute]) for minute in (0, 1, 3, 5, 6)])
+    tape = listed(BTC)
+    await files_feed({BTC: path}).run(TapeDoor(tape))
+    backtest = [(one.id, one.event) for one in bars_of(source(BTC, path, read_bars(path)))]
+    live = outside(tape)
+    assert [said for said in live if isinstance(said[1], BarClosed)] == [
+        said for said in backtest if isinstance(said[1], BarClosed)
+    ]
+    assert [event for _, event in live[1:]] == [event for _, event in backtest]
+
+
+async def test_a_file_of_another_timeframe_is_refused(tmp_path: Path) -> None:
+    """Strategies wait for bars of feed.timeframe: others would never wake them."""
+    path = write(tmp_path / "bars.csv", [(0, ROWS[0]), (1, ROWS[1])])
+    with pytest.raises(ConfigurationInvalid, match=r"has bars of 1m, but key feed\.timeframe is 1h"):
+        await files_feed({BTC: path}, timeframe="1h").run(TapeDoor(listed(BTC)))
+
+
+async def test_a_missing_file_is_a_configuration_error(tmp_path: Path) -> None:
+    """The path is named, no trace of a stack."""
+    with pytest.raises(ConfigurationInvalid, match=r"nowhere\.csv"):
+        await files_feed({BTC: str(tmp_path / "nowhere.csv")}).run(TapeDoor(listed(BTC)))
+
+
+# ---- settings ----------------------------------------------------------------------------------------------------
+
+
+def settings(feed: FeedTable, *tables: InstrumentTable) -> Settings:
+    return Settings(run=RunTable(seed=11), feed=feed, instrument=tables or (InstrumentTable("BTC/USDT"),))
+
+
+def test_the_settings_choose_the_feed() -> None:
+    """One adapter of the marketdata core, with the settings' instruments, rhythm and addresses."""
+    table = InstrumentTable("BTC/USDT", data="bars.csv")
+    exchange = FeedTable(kind="exchange", exchange="kraken", base_url="http://there", poll_ms=500)
+    assert make_adapters(settings(FeedTable(interval_ms=100), table)) == [
+        ("marketdata", SyntheticFeed({BTC: table}, "1m", 0.1, 11))
+    ]
+    assert make_adapters(settings(exchange, table)) == [
+        ("marketdata", ExchangeFeed("kraken", {BTC: "BTC/USDT"}, "1m", 0.5, base_url="http://there"))
+    ]
+    assert make_adapters(settings(FeedTable(kind="files", interval_ms=40), table)) == [
+        ("marketdata", FilesFeed({BTC: "bars.csv"}, "1m", 0.04))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("feed", "message"),
+    [
+        (FeedTable(timeframe="1M"), r"feed\.timeframe.*1M"),
+        (FeedTable(interval_ms=0), r"feed\.interval_ms is 0"),
+        (FeedTable(kind="exchange", poll_ms=-1), r"feed\.poll_ms is -1"),
+    ],
+)
+def test_a_feed_that_cannot_run_is_refused_at_the_start(feed: FeedTable, message: str) -> None:
+    """The key and its value are named before anything is opened."""
+    with pytest.raises(ConfigurationInvalid, match=message):
+        make_adapters(settings(feed))
+
+
+def test_two_names_of_one_token_are_refused() -> None:
+    """A-B/USDT and A/B-USDT would share their books."""
+    with pytest.raises(ConfigurationInvalid, match=r"'A-B/USDT' and 'A/B-USDT'"):
+        make_adapters(settings(FeedTable(), InstrumentTable("A-B/USDT"), InstrumentTable("A/B-USDT")))
+
+
+def test_a_tick_above_the_price_is_refused() -> None:
+    """The synthetic market cannot begin below one tick."""
+    from decimal import Decimal
+
+    with pytest.raises(ConfigurationInvalid, match="BTC/USDT.*tick"):
+        make_adapters(settings(FeedTable(), InstrumentTable("BTC/USDT", tick_size=Decimal(100_000))))
+
+
+def test_importing_the_service_loads_no_feed_library() -> None:
+    """ccxt, pyarrow and numpy are loaded by the feed that needs them."""
+    code = (
+        "import sys; import tapeline_marketdata.service;"
+        "sys.exit(bool({'ccxt', 'pyarrow', 'tapeline_marketdata.files'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
