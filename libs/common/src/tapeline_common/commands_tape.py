@@ -128,11 +128,16 @@ def why(position: int, data: Path, to_json: bool) -> None:
             through = read.through
             if through >= min(until, read.head):
                 break
+        life = await _life_of_order(client, fact)
         if to_json:
-            click.echo(msgspec.json.encode(related))
+            click.echo(msgspec.json.encode({"chain": related, "order": life}))
             return
         for line in explain(related, position):
             click.echo(line)
+        if life:
+            click.echo(f"\norder {fact.stream}:")
+        for one in life:
+            click.echo(f"{'->' if one.pos == position else '  '} {fact_line(one).strip()}")
 
     with_operator(data, work)
 
@@ -152,6 +157,27 @@ def explain(related: list[Fact], position: int) -> list[str]:
 
     walk(related[0], 0)
     return lines
+
+
+async def _life_of_order(client: OperatorClient, fact: Fact) -> list[Fact]:
+    """Everything recorded about the order a fact is about, from its proposal on; empty for other facts.
+
+    A fill's cause is the bar that filled it; why the order exists is told by its proposal, which lies further back.
+    """
+    if type(fact.event).about != "order":
+        return []
+    until = fact.pos
+    while until > 0:
+        after = max(0, until - CHAIN_FACTS)
+        asked = ReadRequest(after, limit=1, until=until, types=("OrderProposed",), stream=fact.stream)
+        proposal = (await client.tape.read(asked)).facts
+        if proposal:
+            start = decode_fact(proposal[0])
+            reason = await client.tape.read(ReadRequest(start.cause - 1, limit=1, until=start.cause))
+            life = await client.tape.read(ReadRequest(start.pos - 1, limit=1000, stream=fact.stream))
+            return [decode_fact(payload) for payload in (*reason.facts, *life.facts)]
+        until = after
+    return []
 
 
 async def _payload_at(client: OperatorClient, position: int) -> bytes:

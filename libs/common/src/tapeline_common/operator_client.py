@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,16 +56,20 @@ class OperatorClient:
             raise NoReply(f"no reply to {action} within {REPLY_S:.0f} s") from trouble
         return msgspec.json.decode(reply.data, type=ControlReply)
 
-    async def progress(self, seconds: float) -> dict[str, int]:
-        """What each service says of how far it has heard, collected for so long."""
+    async def progress(self, services: Collection[str], at_most_s: float) -> dict[str, int]:
+        """What services say of how far they have heard; returns once each has spoken, or time is up."""
         heard: dict[str, int] = {}
+        complete = asyncio.Event()
 
         async def take(message: Msg) -> None:
             progress = decode_progress(message.data)
             heard[progress.service] = progress.pos
+            if heard.keys() >= set(services):
+                complete.set()
 
         subscription = await self.client.subscribe(subjects.PROGRESS_ALL, cb=take)
-        await asyncio.sleep(seconds)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(complete.wait(), at_most_s)
         await subscription.unsubscribe()
         return heard
 

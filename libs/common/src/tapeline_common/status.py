@@ -12,8 +12,8 @@ from tapeline_common.operator_client import OperatorClient
 from tapeline_common.tape import ReadRequest, read_all
 from tapeline_common.wire import decode_fact
 
-LISTEN_S = 0.4
-"""How long services' progress is listened to; each speaks at least every quarter second."""
+LISTEN_S = 2.0
+"""How long services' progress is listened to at most; each speaks at least every quarter second."""
 
 _COUNTED = ("OrderSubmitted", "OrderFilled", "TradeClosed", "EquityMarked", "TradingHalted", "TradingResumed")
 
@@ -34,7 +34,7 @@ class Status(msgspec.Struct, frozen=True):
 
 async def gather_status(client: OperatorClient) -> Status:
     """Ask the ledger and listen to the services. Raises ``TapeUnavailable``."""
-    heard = await client.progress(LISTEN_S)
+    heard = await client.progress(client.running.services, LISTEN_S)
     head = (await client.tape.read(ReadRequest(after=0, limit=1))).head
     orders = fills = trades = 0
     equity, trading = "-", "running"

@@ -34,6 +34,7 @@ class ReadRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         types: event names wanted; empty means all.
         author: only this author's facts; empty means everybody's.
+        stream: only facts about this; empty means about anything.
         until: last position wanted; 0 means the head.
     """
 
@@ -42,6 +43,7 @@ class ReadRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     types: tuple[str, ...] = ()
     author: str = ""
     until: int = 0
+    stream: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,4 +91,5 @@ def matches(fact: Fact, request: ReadRequest) -> bool:
         and (not request.until or fact.pos <= request.until)
         and (not request.types or type(fact.event).__name__ in request.types)
         and (not request.author or fact.author == request.author)
+        and (not request.stream or fact.stream == request.stream)
     )

@@ -178,6 +178,9 @@ class Store:
         if request.author:
             arguments.append(request.author)
             conditions.append(f"author = ${len(arguments)}")
+        if request.stream:
+            arguments.append(request.stream)
+            conditions.append(f"stream = ${len(arguments)}")
         limit = min(request.limit, MOST_FACTS_PER_PAGE)
         rows = await self._fetch(
             f"SELECT pos, payload FROM tape WHERE {' AND '.join(conditions)} ORDER BY pos LIMIT {limit:d}",

@@ -379,13 +379,15 @@ class FilesFeed:
         from tapeline_marketdata.files import BadFile, file_digest, read_bars
 
         try:
-            file, digest = read_bars(path, strict=False), file_digest(path)
+            file, digest = read_bars(path, timeframe=self.timeframe, strict=False), file_digest(path)
         except BadFile as trouble:
             raise ConfigurationInvalid(str(trouble)) from None
-        if file.facts.timeframe != self.timeframe:
+        distances, length_ns = file.columns.open_ns[1:] - file.columns.open_ns[:-1], file.facts.timeframe_ns
+        fitting, closer = (distances == length_ns).sum(), ((distances > 0) & (distances < length_ns)).sum()
+        if len(file) > 1 and fitting <= closer:
             raise ConfigurationInvalid(
-                f"{path} has bars of {file.facts.timeframe}, but key feed.timeframe is {self.timeframe}:"
-                f" set it to {file.facts.timeframe}, or give a file of {self.timeframe} bars"
+                f"key feed.timeframe is {self.timeframe}, but of the rows of {path} {fitting} are that far apart and"
+                f" {closer} closer: set it to the timeframe of the file, or give a file of {self.timeframe} bars"
             )
         return file, digest
 
