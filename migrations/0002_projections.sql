@@ -78,6 +78,7 @@ CREATE TABLE trades (
     closed_ns   bigint  NOT NULL,
     pnl         numeric NOT NULL,
     fees        numeric NOT NULL,
+    funding     numeric NOT NULL,
     decision    text    NOT NULL
 );
 

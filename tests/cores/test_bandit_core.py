@@ -86,7 +86,6 @@ def trade(decision: str, pnl: str = "12", fees: str = "2", **changes: Any) -> Tr
 
 def chosen(
     number: int,
-    position: int,
     *,
     presets: tuple[str, ...] = ("quick",),
     outcomes: Sequence[tuple[int, int, tuple[float, ...], float]] = (),
@@ -105,7 +104,7 @@ def chosen(
         context,
         decision=number,
         seed=SEED,
-        position=position,
+        position=number,
         salt=f"preset:cross:{instrument}",
         scale=settings.scale,
         floor=settings.floor,
@@ -138,14 +137,14 @@ def recorded_choice(number: int, preset: str = "quick", context: tuple[float, ..
 
 def test_a_first_preset_is_registered_and_chosen_at_once() -> None:
     """With one arm there is nothing to wait for: the strategy can trade from here on."""
-    given(CORE, *READY).when(QUICK_WANTED).then(QUICK_KNOWN, chosen(0, 4))
+    given(CORE, *READY).when(QUICK_WANTED).then(QUICK_KNOWN, chosen(0))
 
 
 def test_a_first_preset_is_chosen_for_every_instrument_of_its_strategy() -> None:
     """Each instrument has its own decision, in the order in which the strategy is bound to them."""
     bound = msgspec.structs.replace(BOUND, instruments=(ETHER, BITCOIN))
     given(CORE, started(), SETTINGS, bound).when(QUICK_WANTED).then(
-        QUICK_KNOWN, chosen(0, 4, instrument=ETHER), chosen(0, 4, instrument=BITCOIN)
+        QUICK_KNOWN, chosen(0, instrument=ETHER), chosen(0, instrument=BITCOIN)
     )
 
 
@@ -155,7 +154,7 @@ def test_a_later_preset_is_registered_and_waits_for_the_next_choice() -> None:
     outcome = history.when(trade(f"cross-{BITCOIN}-0"))
     outcome.then(
         rewarded(0, 3.0),
-        chosen(1, 7, presets=("quick", "steady"), outcomes=[(0, 0, UNKNOWN_CONTEXT, 3.0)]),
+        chosen(1, presets=("quick", "steady"), outcomes=[(0, 0, UNKNOWN_CONTEXT, 3.0)]),
     )
 
 
@@ -214,7 +213,7 @@ def test_two_strategies_may_use_one_preset_name() -> None:
 
 def test_choices_that_waited_for_settings_are_made_when_they_come() -> None:
     """Without settings a preset is registered and nothing is chosen; the settings bring the choice."""
-    given(CORE, started(), BOUND).when(QUICK_WANTED).then(QUICK_KNOWN).when(SETTINGS).then(chosen(0, 4))
+    given(CORE, started(), BOUND).when(QUICK_WANTED).then(QUICK_KNOWN).when(SETTINGS).then(chosen(0))
 
 
 @pytest.mark.parametrize(
@@ -235,7 +234,7 @@ def test_settings_out_of_range_choose_nothing(wrong: dict[str, float]) -> None:
     """A choice that could not be computed is not attempted; trades still teach, and settings in range go on."""
     history = given(CORE, *READY, QUICK_KNOWN, recorded_choice(0), msgspec.structs.replace(SETTINGS, **wrong))
     after = history.when(trade(f"cross-{BITCOIN}-0")).then(rewarded(0, 3.0))
-    after.when(SETTINGS).then(chosen(1, 8, outcomes=[(0, 0, UNKNOWN_CONTEXT, 3.0)]))
+    after.when(SETTINGS).then(chosen(1, outcomes=[(0, 0, UNKNOWN_CONTEXT, 3.0)]))
 
 
 def test_new_settings_hold_from_the_next_choice() -> None:
@@ -244,7 +243,7 @@ def test_new_settings_hold_from_the_next_choice() -> None:
     history = given(CORE, *READY, QUICK_KNOWN, STEADY_KNOWN, recorded_choice(0)).when(bold).then_nothing()
     history.when(trade(f"cross-{BITCOIN}-0")).then(
         rewarded(0, 3.0),
-        chosen(1, 8, presets=("quick", "steady"), outcomes=[(0, 0, UNKNOWN_CONTEXT, 3.0)], settings=bold),
+        chosen(1, presets=("quick", "steady"), outcomes=[(0, 0, UNKNOWN_CONTEXT, 3.0)], settings=bold),
     )
 
 
@@ -263,7 +262,7 @@ def test_an_instrument_added_later_gets_its_first_choice_among_all_presets() -> 
     """A strategy bound to one more instrument can trade there at once; the old instrument keeps its choice."""
     wider = msgspec.structs.replace(BOUND, instruments=(BITCOIN, ETHER))
     given(CORE, *READY, QUICK_KNOWN, STEADY_KNOWN, recorded_choice(0)).when(wider).then(
-        chosen(0, 7, presets=("quick", "steady"), instrument=ETHER)
+        chosen(0, presets=("quick", "steady"), instrument=ETHER)
     )
 
 
@@ -277,7 +276,7 @@ def test_a_strategy_configured_again_unchanged_is_quiet() -> None:
 def test_an_instrument_that_was_left_is_rewarded_and_chooses_no_more() -> None:
     """The last trade there still teaches; there is no next trade to choose for."""
     moved = msgspec.structs.replace(BOUND, instruments=(ETHER,))
-    history = given(CORE, *READY, QUICK_KNOWN, recorded_choice(0)).when(moved).then(chosen(0, 6, instrument=ETHER))
+    history = given(CORE, *READY, QUICK_KNOWN, recorded_choice(0)).when(moved).then(chosen(0, instrument=ETHER))
     history.when(trade(f"cross-{BITCOIN}-0")).then(rewarded(0, 3.0))
 
 
@@ -286,20 +285,20 @@ def test_an_instrument_that_was_left_is_rewarded_and_chooses_no_more() -> None:
 
 def test_the_latest_regime_of_the_instrument_is_the_context() -> None:
     """Probabilities of BULL, BEAR and CHOP stand behind a constant one."""
-    given(CORE, *READY, CALM, BULLISH).when(QUICK_WANTED).then(QUICK_KNOWN, chosen(0, 6, context=BULL_CONTEXT))
+    given(CORE, *READY, CALM, BULLISH).when(QUICK_WANTED).then(QUICK_KNOWN, chosen(0, context=BULL_CONTEXT))
 
 
 @pytest.mark.parametrize("probabilities", [(), (0.5, 0.5), (float("nan"), 0.5, 0.5), (1e9, 0.0, 0.0)])
 def test_a_regime_without_a_triple_of_probabilities_is_unknown(probabilities: tuple[float, ...]) -> None:
     """No model, or numbers that are none, leave a third each; what was known before is not used any more."""
     update_now = msgspec.structs.replace(BULLISH, probabilities=probabilities)
-    given(CORE, *READY, BULLISH, update_now).when(QUICK_WANTED).then(QUICK_KNOWN, chosen(0, 6))
+    given(CORE, *READY, BULLISH, update_now).when(QUICK_WANTED).then(QUICK_KNOWN, chosen(0))
 
 
 def test_a_regime_of_another_instrument_is_not_the_context() -> None:
     """Each instrument is judged by its own regime."""
     elsewhere = msgspec.structs.replace(BULLISH, instrument=ETHER)
-    given(CORE, *READY, elsewhere).when(QUICK_WANTED).then(QUICK_KNOWN, chosen(0, 5))
+    given(CORE, *READY, elsewhere).when(QUICK_WANTED).then(QUICK_KNOWN, chosen(0))
 
 
 def test_a_regime_alone_says_nothing() -> None:
@@ -322,7 +321,7 @@ def test_a_closed_trade_rewards_its_decision_and_brings_the_next_choice() -> Non
         trade(f"cross-{BITCOIN}-0", pnl="3", fees="2")
     ).then(
         rewarded(0, 0.5, "steady"),
-        chosen(1, 7, presets=both, outcomes=[(0, 1, BULL_CONTEXT, 0.5)]),
+        chosen(1, presets=both, outcomes=[(0, 1, BULL_CONTEXT, 0.5)]),
     )
 
 
@@ -347,21 +346,21 @@ def test_a_negative_entry_price_still_has_a_positive_risk() -> None:
 def test_a_trade_whose_risk_cannot_be_measured_is_not_rewarded() -> None:
     """An entry at zero has no risk to measure profit in: the next choice is made without it."""
     given(CORE, *READY, QUICK_KNOWN, recorded_choice(0)).when(trade(f"cross-{BITCOIN}-0", entry_price=Decimal(0))).then(
-        chosen(1, 6)
+        chosen(1)
     )
 
 
 @pytest.mark.parametrize("decision", ["", "cross-BTC-USDT-7", "cross-ETH-USDT-0"])
 def test_a_trade_of_an_unknown_decision_brings_the_next_choice_only(decision: str) -> None:
     """A trade made before there were presets says nothing about any of them."""
-    given(CORE, *READY, QUICK_KNOWN, recorded_choice(0)).when(trade(decision)).then(chosen(1, 6))
+    given(CORE, *READY, QUICK_KNOWN, recorded_choice(0)).when(trade(decision)).then(chosen(1))
 
 
 def test_a_decision_of_another_instrument_is_not_rewarded_by_this_trade() -> None:
     """The trade's own instrument must have made the decision; the decision stays open for its own trade."""
     wider = msgspec.structs.replace(BOUND, instruments=(BITCOIN, ETHER))
-    history = given(CORE, started(), SETTINGS, wider, QUICK_KNOWN, recorded_choice(0), chosen(0, 4, instrument=ETHER))
-    after = history.when(trade(f"cross-{BITCOIN}-0", instrument=ETHER)).then(chosen(1, 7, instrument=ETHER))
+    history = given(CORE, started(), SETTINGS, wider, QUICK_KNOWN, recorded_choice(0), chosen(0, instrument=ETHER))
+    after = history.when(trade(f"cross-{BITCOIN}-0", instrument=ETHER)).then(chosen(1, instrument=ETHER))
     assert after.when(trade(f"cross-{BITCOIN}-0")).decisions[0] == rewarded(0, 3.0)
 
 
@@ -373,11 +372,11 @@ def test_a_trade_that_no_learner_belongs_to_is_quiet(stranger: dict[str, str]) -
 
 def test_a_trade_before_any_preset_is_quiet() -> None:
     """There is nothing to choose from, and the first preset is still chosen when it comes."""
-    given(CORE, *READY).when(trade("")).then_nothing().when(QUICK_WANTED).then(QUICK_KNOWN, chosen(0, 5))
+    given(CORE, *READY).when(trade("")).then_nothing().when(QUICK_WANTED).then(QUICK_KNOWN, chosen(0))
 
 
-def test_the_choice_is_drawn_at_the_position_of_the_trade() -> None:
-    """The same beliefs choose alike at one position and unlike over thirty: chance is named, not held."""
+def test_the_choice_is_drawn_by_its_number() -> None:
+    """The same beliefs choose alike wherever on the tape, and unlike over thirty choices: chance is named, not held."""
     both = ("quick", "steady")
     history = given(CORE, *READY, QUICK_KNOWN, STEADY_KNOWN, recorded_choice(0))
     choices = []
@@ -385,7 +384,7 @@ def test_the_choice_is_drawn_at_the_position_of_the_trade() -> None:
         (choice,) = replace(history, pos=position - 1).when(trade("")).decisions
         assert isinstance(choice, PresetChosen)
         number = position - 6
-        assert choice == chosen(number, position, presets=both)
+        assert choice == chosen(number, presets=both)
         choices.append(choice.preset)
     assert set(choices) == set(both)
 
@@ -405,7 +404,7 @@ def test_a_trade_rewards_the_decision_it_was_opened_under() -> None:
         recorded_choice(1, "quick"),
     ).when(trade(f"cross-{BITCOIN}-0", pnl="3", fees="2")).then(
         rewarded(0, 0.5, "steady"),
-        chosen(2, 8, presets=both, outcomes=[(0, 1, BULL_CONTEXT, 0.5)]),
+        chosen(2, presets=both, outcomes=[(0, 1, BULL_CONTEXT, 0.5)]),
     )
 
 
@@ -413,8 +412,8 @@ def test_a_second_trade_under_one_decision_is_not_rewarded() -> None:
     """A turned position closes twice under one decision: it is one outcome, and each closing brings a choice."""
     first = given(CORE, *READY, QUICK_KNOWN, recorded_choice(0)).when(trade(f"cross-{BITCOIN}-0"))
     learnt = [(0, 0, UNKNOWN_CONTEXT, 3.0)]
-    history = first.then(rewarded(0, 3.0), chosen(1, 6, outcomes=learnt))
-    history.when(trade(f"cross-{BITCOIN}-0", "-9", trade="trade-2")).then(chosen(2, 7, outcomes=learnt))
+    history = first.then(rewarded(0, 3.0), chosen(1, outcomes=learnt))
+    history.when(trade(f"cross-{BITCOIN}-0", "-9", trade="trade-2")).then(chosen(2, outcomes=learnt))
 
 
 def test_late_rewards_give_the_same_beliefs() -> None:
@@ -432,12 +431,12 @@ def test_decisions_that_nobody_traded_are_forgotten_in_the_end() -> None:
     history = given(CORE, *READY, QUICK_KNOWN, *choices)
     learner = history.state.learners[CROSS][BITCOIN]
     assert list(learner.open) == [choice.decision for choice in choices[1:]]
-    assert history.when(trade(choices[0].decision)).decisions == (chosen(17, 22),)
+    assert history.when(trade(choices[0].decision)).decisions == (chosen(17),)
 
 
 def test_the_recorded_choice_counts() -> None:
     """Restored from a tape that says "steady" where today's code would draw another: "steady" gets the reward."""
-    drawn = chosen(1, 7, presets=("quick", "steady"))
+    drawn = chosen(1, presets=("quick", "steady"))
     other = "steady" if drawn.preset == "quick" else "quick"
     history = given(CORE, *READY, QUICK_KNOWN, STEADY_KNOWN, recorded_choice(0), trade(""), recorded_choice(1, other))
     assert history.when(trade(drawn.decision)).decisions[0] == rewarded(1, 3.0, other)

@@ -22,6 +22,7 @@ from tapeline_common import bus, subjects
 from tapeline_common.control_request import Action, ControlReply, ControlRequest, sign
 from tapeline_common.embedded import Stack, running_stack, signer_seed
 from tapeline_common.operator_client import OperatorClient, operator
+from tapeline_common.recheck import recheck
 from tapeline_common.servers_nats import new_nkey
 from tapeline_common.tape import ReadRequest, TapeUnavailable, read_all
 from tapeline_common.tape_nats import NatsTape
@@ -155,6 +156,7 @@ async def test_it_trades_and_goes_on_after_every_kill(tmp_path: Path) -> None:
         assert verified.facts >= len(facts)
         rebuilt = await rebuild(ledger_dsn(stack))
         assert rebuilt.differences == ()
+        _every_decision_is_decided_again(stack, facts)
     assert running_stack(stack.folder) is None
 
 
@@ -183,6 +185,15 @@ async def head_of_patiently(client: OperatorClient) -> int:
 
     await eventually(known, "the ledger to answer")
     return found
+
+
+def _every_decision_is_decided_again(stack: Stack, facts: list[Fact]) -> None:
+    """Today's cores, given the tape anew, decide what was recorded through all the kills, byte for byte."""
+    for service in stack.services.values():
+        for core in service.cores:
+            for result in recheck(core, service.workers, facts):
+                assert result.difference is None
+                assert result.agreed > 0 or core.name == "marketdata" or result.author == "trainer"
 
 
 def _orders_are_sound(facts: list[Fact]) -> None:

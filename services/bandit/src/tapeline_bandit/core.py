@@ -98,7 +98,7 @@ class State:
 # ---- what is concluded -------------------------------------------------------------------------------------------
 
 
-def register(state: State, event: PresetRequested, stamp: Stamp) -> Sequence[Event]:
+def register(state: State, event: PresetRequested, _stamp: Stamp) -> Sequence[Event]:
     """Register a preset once; the first one is chosen at once, a later one waits for the next choice."""
     refused = _refusal(state, event)
     if refused is not None:
@@ -113,11 +113,11 @@ def register(state: State, event: PresetRequested, stamp: Stamp) -> Sequence[Eve
             continue
         posteriors = _copy(learner.posteriors)
         add_arm(posteriors)
-        decisions.append(_choice(state, event.strategy, instrument, posteriors, presets, learner.made, stamp))
+        decisions.append(_choice(state, event.strategy, instrument, posteriors, presets, learner.made))
     return decisions
 
 
-def close(state: State, event: TradeClosed, stamp: Stamp) -> Sequence[Event]:
+def close(state: State, event: TradeClosed, _stamp: Stamp) -> Sequence[Event]:
     """Reward the decision the trade was opened under, then choose the preset of the next trade."""
     learner = state.learners.get(event.strategy, {}).get(event.instrument)
     if learner is None:
@@ -132,18 +132,18 @@ def close(state: State, event: TradeClosed, stamp: Stamp) -> Sequence[Event]:
         posteriors = _copy(posteriors)
         _count(posteriors, learner.open[event.decision], rewarded.reward)
     if presets and _owes_choice(state, event.strategy, event.instrument, learner):
-        decisions.append(_choice(state, event.strategy, event.instrument, posteriors, presets, learner.made, stamp))
+        decisions.append(_choice(state, event.strategy, event.instrument, posteriors, presets, learner.made))
     return decisions
 
 
-def choose_for_strategy(state: State, event: StrategyConfigured, stamp: Stamp) -> Sequence[Event]:
+def choose_for_strategy(state: State, event: StrategyConfigured, _stamp: Stamp) -> Sequence[Event]:
     """An instrument added to a strategy whose presets are known has no choice yet."""
-    return _owed(state, event.strategy, stamp)
+    return _owed(state, event.strategy)
 
 
-def choose_for_all(state: State, _event: BanditConfigured, stamp: Stamp) -> Sequence[Event]:
+def choose_for_all(state: State, _event: BanditConfigured, _stamp: Stamp) -> Sequence[Event]:
     """Choices that had to wait for settings in range."""
-    return [choice for strategy in state.learners for choice in _owed(state, strategy, stamp)]
+    return [choice for strategy in state.learners for choice in _owed(state, strategy)]
 
 
 def _refusal(state: State, event: PresetRequested) -> PresetRefused | None:
@@ -179,12 +179,12 @@ def _reward(learner: Learner, presets: Sequence[str], trade: TradeClosed) -> Pre
     return PresetRewarded(trade.decision, trade.strategy, presets[decision.arm], trade.trade, value)
 
 
-def _owed(state: State, strategy: StrategyId, stamp: Stamp) -> list[PresetChosen]:
+def _owed(state: State, strategy: StrategyId) -> list[PresetChosen]:
     presets = tuple(state.presets.get(strategy, ()))
     if not presets:
         return []
     return [
-        _choice(state, strategy, instrument, learner.posteriors, presets, learner.made, stamp)
+        _choice(state, strategy, instrument, learner.posteriors, presets, learner.made)
         for instrument, learner in state.learners.get(strategy, {}).items()
         if _owes_choice(state, strategy, instrument, learner)
     ]
@@ -203,7 +203,6 @@ def _choice(
     posteriors: Posteriors,
     presets: tuple[str, ...],
     number: int,
-    stamp: Stamp,
 ) -> PresetChosen:
     """Draw decision `number` from these beliefs; there is one arm per preset."""
     seed, settings = state.seed, state.settings
@@ -215,7 +214,7 @@ def _choice(
         context,
         decision=number,
         seed=seed,
-        position=stamp.pos,
+        position=number,  # not the tape's: other instruments' traffic must not change what is drawn here
         salt=f"preset:{strategy}:{instrument}",
         scale=settings.scale,
         floor=min(settings.floor, 1.0 / len(presets)),  # more presets than the floor has room for: uniform

@@ -254,5 +254,6 @@ def _trade_row(fact: Fact, trade: TradeClosed) -> Row:
         trade.closed_ns,
         trade.pnl,
         trade.fees,
+        trade.funding,
         trade.decision,
     )
