@@ -1,4 +1,4 @@
-"""Deciding a tape again: the same core agrees, another one is named with the position, and unanswered facts are left."""
+"""Deciding a tape again: the same core agrees, another is named with its position, unanswered facts are left alone."""
 
 from __future__ import annotations
 

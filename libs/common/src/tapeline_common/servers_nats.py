@@ -151,24 +151,32 @@ def _user_block(user: NatsUser) -> str:
 
 
 def server_config(
-    *, folder: Path, port: int, monitor_port: int, users: Sequence[NatsUser], jetstream: bool = True
+    *,
+    folder: Path,
+    port: int,
+    monitor_port: int,
+    users: Sequence[NatsUser],
+    jetstream: bool = True,
+    listen_host: str = HOST,
+    log_to_file: bool = True,
 ) -> str:
     """The text of nats-server's configuration: a function of its arguments, users and subjects in alphabetical order.
 
+    Monitoring asks for no password, so it stays on the loopback whatever `listen_host` is.
     Raises `ServerFailed` naming the user and the value if a name, key or subject is not valid or not unique.
     """
     _refuse_bad_users(users)
     blocks = "".join(_user_block(user) for user in sorted(users, key=lambda user: user.name))
     store = f"jetstream {{ store_dir: {json.dumps(str(folder / 'jetstream'))} }}\n" if jetstream else ""
     account = "    jetstream: enabled\n" if jetstream else ""
+    log_file = f"log_file: {json.dumps(str(folder / 'nats.log'))}\nlogfile_size_limit: 10MB\nlogfile_max_num: 5\n"
+    logging = log_file if log_to_file else ""
     return (
         f"server_name: {server_name(folder)}\n"
-        f'listen: "{HOST}:{port}"\n'
+        f'listen: "{listen_host}:{port}"\n'
         f'http: "{HOST}:{monitor_port}"\n'
         f"pid_file: {json.dumps(str(folder / 'nats.pid'))}\n"
-        f"log_file: {json.dumps(str(folder / 'nats.log'))}\n"
-        "logfile_size_limit: 10MB\n"
-        "logfile_max_num: 5\n"
+        f"{logging}"
         "logtime_utc: true\n"
         f"max_payload: {MAX_PAYLOAD_BYTES}\n"
         # A dead client is noticed after three pings: 15 s.

@@ -188,9 +188,9 @@ class Runner:
         with self._metrics.step_seconds.time():
             decided = [(name, follower.hear(fact)) for name, follower in self.followers.items()]
         self._metrics.heard(type(fact.event).__name__)
+        self._ask_worker(fact)  # before recording: in lock step our answer may have to wait for the worker's
         for name, decisions in decided:
             await self._record(name, fact, decisions)
-        self._ask_worker(fact)
 
     def _advance(self, pos: int) -> None:
         self.heard = pos
@@ -243,7 +243,10 @@ class Runner:
         self._spawn(self._work(worker, fact.pos, job))
 
     async def _work(self, worker: Worker, pos: int, job: Any) -> None:
-        found = await run_in_child(worker.run, job)
+        if self._realm is Realm.REPLAY:
+            found = await asyncio.to_thread(worker.run, job)  # all wait for it anyway: a child would only cost time
+        else:
+            found = await run_in_child(worker.run, job)
         await self.append(worker.author, Answer(pos, tuple(Draft(event) for event in found)))
 
     # ---- shared ----------------------------------------------------------------------------------------------

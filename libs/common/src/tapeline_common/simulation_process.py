@@ -172,9 +172,9 @@ class Process:
 
     def _hear(self, fact: Fact) -> Life:
         decided = [(name, follower.hear(fact)) for name, follower in self.followers.items()]
+        self._ask_worker(fact)
         for name, decisions in decided:
             yield from self._record(name, fact, decisions)
-        self._ask_worker(fact)
 
     def _advance(self, pos: int) -> None:
         self.heard = pos
