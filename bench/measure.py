@@ -105,7 +105,9 @@ def plain_table(rows: Sequence[Row]) -> str:
     """The rows for a terminal: columns padded, notes left out."""
     lines = [cells[:-1] for cells in (HEADINGS, *(_cells(row) for row in rows))]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
 
 
 def markdown(sections: Sequence[Section]) -> str:

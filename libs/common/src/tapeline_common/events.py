@@ -13,7 +13,9 @@ one instrument, order or strategy shares a stream and counts its versions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any, ClassVar, TypeAlias
 
 import msgspec
@@ -734,7 +736,11 @@ RUN_STREAM = "run"
 """The stream of facts that are about the whole run."""
 
 
+_STREAMS: dict[type[Event], Callable[[Any], str]] = {
+    event: attrgetter(event.about) if event.about else lambda _event: RUN_STREAM for event in AUTHOR_OF
+}
+
+
 def stream_of(event: Event) -> str:
     """The stream a fact belongs to: the value of its ``about`` field, or ``run``."""
-    about = type(event).about
-    return str(getattr(event, about)) if about else RUN_STREAM
+    return _STREAMS[type(event)](event)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from tapeline_common import subjects
 from tapeline_common.events import AUTHOR_OF, SAYS, Event, stream_of
 from tapeline_common.values import AppendRefusal, Realm
@@ -18,8 +20,7 @@ MAX_ID_LENGTH = 200
 """Natural keys are built from names and times; anything longer is a mistake or an attack."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(msgspec.Struct, frozen=True, gc=False):
     """A fact as it enters the log: the envelope, the stored bytes and the head hash after it."""
 
     fact: Fact

@@ -10,14 +10,15 @@ import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from tapeline_common.events import BarClosed, DataRejected, Event, FeedOpened
 from tapeline_common.opening import Opening
 from tapeline_common.values import DataFault, InstrumentId
 from tapeline_marketdata.files import BarFile, file_digest
 
 
-@dataclass(frozen=True, slots=True)
-class Outside:
+class Outside(msgspec.Struct, frozen=True, gc=False):
     """An outside fact as the replay clock says it."""
 
     author: str

@@ -1,0 +1,182 @@
+"""Restore: how fast a long tape is verified, and how fast a core is back at its head, beside a plain SELECT.
+
+The tape is made once per code version by the loop gear (EMA 10/30 over the synthetic market) and written in bulk
+through the ledger's own store, so it is a tape like any other: chained, projected, continued by a ledger. ``verify``
+reads the database; a core is restored as a service does it, through ``ledger.read`` over NATS.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import asyncpg
+import uvloop
+
+from bench.environments import CACHE
+from bench.measure import Row, Section
+from bench.servers import connected, ledger_dsn, make_stack, running
+from tapeline_common.embedded import Stack
+from tapeline_common.follower import Follower, answers_of
+from tapeline_common.loop import Loop
+from tapeline_common.restore import continue_from
+from tapeline_common.sequencer import Recorded
+from tapeline_common.tape import read_all
+from tapeline_common.tape_nats import NatsTape
+from tapeline_common.values import InstrumentId
+from tapeline_common.version import code_version
+from tapeline_common.wire import decode_fact
+from tapeline_common.wiring import installed_services
+from tapeline_ledger.store import Store
+from tapeline_ledger.verify import verify
+from tapeline_marketdata.synthetic import SyntheticMarket, SyntheticSpec
+
+CONFIG = """
+[run]
+name = "bench-restore"
+[[instrument]]
+name = "BTC/USDT"
+[regime]
+enabled = false
+[[strategy]]
+name = "ema"
+kind = "ema_cross"
+instruments = ["BTC/USDT"]
+size = "1"
+parameters = { fast = 10, slow = 30 }
+"""
+
+INSTRUMENT = InstrumentId("BTC-USDT_sim")
+RESTORED = "strategy"
+MINUTE_NS = 60 * 10**9
+BULK_FACTS = 20_000
+SELECT_ROWS = 5_000
+
+Say = Callable[[str], None]
+
+
+def measure(facts: int, rounds: int, say: Say) -> Section:
+    """Verify and restore a tape of at least ``facts`` facts in each of ``rounds`` turns."""
+    return uvloop.run(_measure(facts, rounds, say))
+
+
+async def _measure(facts: int, rounds: int, say: Say) -> Section:
+    stack = await _tape(facts, say)
+    verified: list[float] = []
+    restored: list[float] = []
+    selected: list[float] = []
+    say("restore: starting the ledger on the tape")
+    async with running(stack), connected(stack, RESTORED) as client:
+        database = await asyncpg.connect(ledger_dsn(stack))
+        head = await database.fetchval("SELECT max(pos) FROM tape")
+        for turn in range(rounds):
+            verified.append(head / await _verify(ledger_dsn(stack)))
+            selected.append(head / await _select(database, head))
+            restored.append(head / await _restore(NatsTape(client, read_timeout_s=60.0), head))
+            say(
+                f"restore: turn {turn + 1} of {rounds}: verify {verified[-1]:,.0f}, restore {restored[-1]:,.0f}, "
+                f"SELECT {selected[-1]:,.0f} facts/s"
+            )
+        await database.close()
+    beside = f"SELECT, pages of {SELECT_ROWS}"
+    rows = (
+        Row("verify (chain, columns, versions)", "facts/s", tuple(verified), beside, tuple(selected)),
+        Row(f"restore the {RESTORED} core over NATS", "facts/s", tuple(restored), beside, tuple(selected)),
+    )
+    notes = (
+        f"A tape of {head:,} facts. Verification decodes every payload and compares every column with it. Restoring reads "
+        "the core's own answers and then everything it hears, decodes and folds them; facts it has no row for are "
+        "skipped by the query and count as restored. SELECT reads the payloads only, by position.",
+    )
+    return Section("Restore", rows, notes)
+
+
+# ---- measurements ------------------------------------------------------------------------------------------------
+
+
+async def _verify(dsn: str) -> float:
+    started = time.perf_counter()
+    result = await verify(dsn)
+    assert result.fault is None, result.fault
+    return time.perf_counter() - started
+
+
+async def _select(database: Any, head: int) -> float:
+    query = await database.prepare(f"SELECT pos, payload FROM tape WHERE pos > $1 ORDER BY pos LIMIT {SELECT_ROWS}")
+    started = time.perf_counter()
+    seen = after = 0
+    while rows := await query.fetch(after):
+        seen += len(rows)
+        after = rows[-1]["pos"]
+    assert seen == head, f"{seen} facts read, {head} on the tape"
+    return time.perf_counter() - started
+
+
+async def _restore(tape: NatsTape, head: int) -> float:
+    core = installed_services()[RESTORED].core(RESTORED)
+    types = tuple(event.__name__ for event in core.hears)
+    started = time.perf_counter()
+    own = [decode_fact(payload) for payload in await read_all(tape, author=core.name)]
+    answers = answers_of(core.name, own)
+    follower: Follower[Any] = Follower(core)
+    for _ in continue_from(follower, answers, map(decode_fact, await read_all(tape, types=types))):
+        raise AssertionError("a whole tape owes no answer")
+    elapsed_s = time.perf_counter() - started
+    assert 0 < follower.heard <= head, follower.heard
+    return elapsed_s
+
+
+# ---- the tape ----------------------------------------------------------------------------------------------------
+
+
+async def _tape(facts: int, say: Say) -> Stack:
+    """A stack, not running, whose tape has at least ``facts`` facts; made anew when the code has changed."""
+    folder = CACHE / f"tape-{facts}"
+    stamp = folder / "code-version.txt"
+    if not (stamp.is_file() and stamp.read_text() == code_version()):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        say(f"restore: making a tape of {facts:,} facts")
+        stack = make_stack(folder, CONFIG, only_ledger=True)
+        async with running(stack):
+            pass  # the ledger opens its tape with the configuration's facts
+        await stack.postgres.start()
+        try:
+            await _fill(ledger_dsn(stack), facts, say)
+        finally:
+            await stack.postgres.stop()
+        stamp.write_text(code_version())
+    return make_stack(folder, CONFIG, only_ledger=True)
+
+
+async def _fill(dsn: str, facts: int, say: Say) -> None:
+    """Go on with a tape that holds its opening facts: hear them, then say bars until it is long enough."""
+    store = await Store.open(dsn)
+    try:
+        fresh: list[Recorded] = []
+        services = installed_services()
+        cores = [core for service in services.values() for core in service.cores]
+        loop = Loop(cores, keep=fresh.append)
+        clock_ns = 0
+        for payload in await store.payloads_after(0, 1_000):
+            fact = decode_fact(payload)
+            clock_ns = fact.time_ns
+            loop.say(fact.author, fact.event, fact.id, clock_ns)
+        assert loop.sequencer.hash == store.head.hash, "the opening facts are not what the loop makes of them"
+        fresh.clear()
+        spec = SyntheticSpec(instrument=INSTRUMENT, start_price=Decimal(5_000), usual_volume=10_000.0)
+        market = SyntheticMarket(1, [spec], start_ns=(clock_ns // MINUTE_NS + 1) * MINUTE_NS)
+        state = market.start()
+        while store.head.pos < facts:
+            while len(fresh) < BULK_FACTS:
+                bar, state = market.next_bar(state)
+                loop.say("marketdata", bar, f"bar:{INSTRUMENT}:1m:{bar.open_ns}", bar.close_ns)
+            await store.append(fresh)
+            fresh.clear()
+            if store.head.pos // 200_000 != (store.head.pos - BULK_FACTS) // 200_000:
+                say(f"restore: {store.head.pos:,} facts written")
+    finally:
+        await store.close()

@@ -1,0 +1,192 @@
+"""The compose files are valid and mean what they promise: own keys only, no way out, nothing to write to."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tapeline_common.settings import Environment
+from tapeline_common.wiring import installed_services
+
+ROOT = Path(__file__).parents[2]
+FILES = ("docker-compose.yml", "compose.backtest.yml")
+OURS = tuple(sorted(installed_services()))
+REACH_OUTSIDE = {"marketdata", "execution"}
+
+
+def parsed(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((ROOT / name).read_text())
+    return content
+
+
+STACK = parsed("docker-compose.yml")
+SERVICES: dict[str, dict[str, Any]] = STACK["services"]
+EVERY = [(file, name) for file in FILES for name in parsed(file)["services"]]
+
+
+def compose_program() -> list[str] | None:
+    """Compose as a plugin, as a program, or as ``TAPELINE_COMPOSE`` names it."""
+    candidates = [shlex.split(os.environ.get("TAPELINE_COMPOSE", "")), ["docker", "compose"], ["docker-compose"]]
+    for command in candidates:
+        if (
+            command
+            and shutil.which(command[0])
+            and subprocess.run([*command, "version"], capture_output=True).returncode == 0
+        ):
+            return command
+    return None
+
+
+def mounted(service: dict[str, Any]) -> dict[str, str]:
+    """Named volumes of a service: name → where."""
+    parts = [re.split(r":(?![-?])", volume) for volume in service.get("volumes", []) if not volume.startswith("$")]
+    return {part[0]: part[1] for part in parts}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_compose_itself_accepts_the_file(file: str) -> None:
+    """``docker compose config``; what follows here is checked with or without it."""
+    program = compose_program()
+    if program is None:
+        pytest.skip("no docker compose on this machine (TAPELINE_COMPOSE can name one)")
+    checked = subprocess.run(
+        [*program, "-f", file, "config", "--quiet"],
+        cwd=ROOT,
+        env={**os.environ, "BARS": "bars.parquet"},
+        capture_output=True,
+        text=True,
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_every_service_has_its_container() -> None:
+    """Folder, package suffix and compose service are the same word."""
+    assert {name for name in SERVICES if name in OURS} == set(OURS)
+    assert {name: SERVICES[name]["build"]["args"]["SERVICE"] for name in OURS} == {name: name for name in OURS}
+
+
+def test_networks_volumes_and_configs_are_declared_and_used() -> None:
+    """No name is used that is not declared, and none declared that nobody uses; files of configs exist."""
+    for kind in ("networks", "volumes", "configs"):
+        used: set[str] = set()
+        for service in SERVICES.values():
+            if kind == "volumes":
+                used.update(mounted(service))
+            elif kind == "configs":
+                used.update(config["source"] for config in service.get("configs", []))
+            else:
+                used.update(service.get("networks", []))
+        assert used == set(STACK[kind]), kind
+    for config in STACK["configs"].values():
+        assert (ROOT / re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", config["file"])).is_file()
+
+
+def test_dependencies_name_services_that_can_meet_the_condition() -> None:
+    """Who must be healthy has a health check; who must be done is not restarted."""
+    for name, service in SERVICES.items():
+        for other, wanted in service.get("depends_on", {}).items():
+            if wanted["condition"] == "service_healthy":
+                assert "healthcheck" in SERVICES[other], (name, other)
+            else:
+                assert wanted["condition"] == "service_completed_successfully"
+                assert SERVICES[other]["restart"] == "no", (name, other)
+
+
+def test_only_marketdata_and_execution_reach_outside() -> None:
+    """The bus and the database lead nowhere; the console's network lets this machine in and nothing out."""
+    networks = STACK["networks"]
+    closed = {name for name, network in networks.items() if network.get("internal")}
+    assert closed == {"bus", "database"}
+    assert networks["console"]["driver_opts"] == {"com.docker.network.bridge.enable_ip_masquerade": "false"}
+    assert {name for name, service in SERVICES.items() if "outside" in service.get("networks", [])} == REACH_OUTSIDE
+    assert {name for name, service in SERVICES.items() if "database" in service.get("networks", [])} == {
+        "postgres",
+        "migrate",
+        "ledger",
+    }
+    for name, service in SERVICES.items():
+        assert service.get("network_mode") == "none" if name == "provision" else service["networks"], name
+
+
+@pytest.mark.parametrize(("file", "name"), EVERY)
+def test_a_container_can_do_as_little_as_it_needs(file: str, name: str) -> None:
+    """No root, no capability, nothing to write to but its volumes, ports on this machine only, images by tag."""
+    service = parsed(file)["services"][name]
+    assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service
+    assert "privileged" not in service
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["read_only"] is True
+    assert service["user"] not in ("root", "0", "0:0")
+    assert any(place.startswith("/tmp:") for place in service["tmpfs"])
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    assert re.fullmatch(r"[a-z/]+:(?!latest)\S+", service["image"])
+
+
+@pytest.mark.parametrize("name", [name for name in SERVICES if name not in ("provision", "migrate")])
+def test_what_runs_on_is_watched_and_restarted(name: str) -> None:
+    """A health check and a restart policy for everything but the one-shot containers."""
+    assert SERVICES[name]["restart"] == "unless-stopped"
+    assert SERVICES[name]["healthcheck"]["test"][0] == "CMD"
+
+
+def test_a_process_sees_its_own_keys_only() -> None:
+    """One volume of keys per process, read only; only the container that draws them sees them all."""
+    for name, service in SERVICES.items():
+        keys = {volume: place for volume, place in mounted(service).items() if volume.endswith("-keys")}
+        if name == "provision":
+            assert keys == {f"{place.rpartition('/')[2]}-keys": place for place in keys.values()}
+            assert set(keys) == {volume for volume in STACK["volumes"] if volume.endswith("-keys")}
+        else:
+            assert keys in ({}, {f"{name}-keys": "/run/tapeline"}), name
+            read_only = [volume for volume in service.get("volumes", []) if "-keys:" in volume]
+            assert all(volume.endswith(":ro") for volume in read_only)
+
+
+def test_the_image_prepares_every_folder_that_becomes_a_volume() -> None:
+    """A fresh volume takes over the owner of the image's folder: without one, provision could not write."""
+    dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
+    listed = re.search(r"for name in ([a-z ]+); do", dockerfile)
+    assert listed is not None
+    places = {place for volume, place in mounted(SERVICES["provision"]).items() if volume.endswith("-keys")}
+    assert {f"/provision/{name}" for name in listed[1].split()} == places
+
+
+def test_variables_are_those_a_process_reads() -> None:
+    """``TAPELINE_*`` in a service's environment is a field of ``Environment``: a misspelt one would be ignored."""
+    known = {f"TAPELINE_{field.upper()}" for field in Environment.__struct_fields__}
+    for name in OURS:
+        assert set(SERVICES[name]["environment"]) <= known
+
+
+def test_settings_are_documented() -> None:
+    """Every ``${VARIABLE}`` has its line in .env.example, with the same default; and no line is left over."""
+    found: dict[str, str] = {}
+    for file in FILES:
+        found.update(re.findall(r"\$\{(\w+):-([^}]*)\}", (ROOT / file).read_text()))
+    lines = [line for line in (ROOT / ".env.example").read_text().splitlines() if line and not line.startswith("#")]
+    assert dict(line.split("=", 1) for line in lines) == found
+
+
+def test_the_dockerfile_builds_everywhere() -> None:
+    """No feature of a newer builder, no other registry's image for uv, no root, nothing unpinned."""
+    text = (ROOT / "deploy" / "Dockerfile").read_text()
+    assert not re.search(r"^# syntax|<<|--link|--chmod|--mount|latest", text, re.MULTILINE)
+    assert re.findall(r"^FROM (\S+)", text, re.MULTILINE) == ["python:${PYTHON_VERSION}-slim"] * 2
+    assert re.findall(r"^USER (.+)", text, re.MULTILINE) == ["10001:10001"]
+    assert re.search(r"uv==\d", text)
+    assert "--constraint deploy/requirements.txt --build-constraint deploy/requirements.txt" in text
+    for source in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE):
+        assert all((ROOT / part).exists() for part in source.split()), source
+
+
+def test_prometheus_scrapes_every_service() -> None:
+    """One target per service, on the port that provision tells them."""
+    scraped = parsed("deploy/prometheus/prometheus.yml")["scrape_configs"][0]["static_configs"][0]["targets"]
+    assert sorted(scraped) == [f"{name}:9100" for name in OURS]
