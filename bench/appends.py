@@ -84,8 +84,8 @@ async def _measure(facts: int, rounds: int, say: Say) -> Section:
     )
     notes = (
         f"{facts:,} bars a turn and way, recorded, chained, committed with fsync, announced and acknowledged; one "
-        f"client process, one ledger process, {ANSWERS_IN_FLIGHT} answers in flight in the second row. COPY writes the same "
-        "rows into an empty table with the same columns, checks and indexes over one connection.",
+        f"client process, one ledger process, {ANSWERS_IN_FLIGHT} answers in flight in the second row. COPY writes the "
+        "same rows into an empty table with the same columns, checks and indexes over one connection.",
     )
     return Section("Ledger appends", rows, notes)
 

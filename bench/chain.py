@@ -34,7 +34,7 @@ name = "BTC/USDT"
 tick_size = "0.01"
 lot_size = "0.00001"
 [regime]
-train_bars = 200
+train_bars = 300
 refit_bars = 1000000
 [[strategy]]
 name = "ema"
@@ -150,8 +150,8 @@ def _section(turns: list[list[list[float]]], bare: list[list[float]]) -> Section
         for hop, name in enumerate(HOPS[1:])
     ]
     notes = (
-        f"{' -> '.join(HOPS)}; {len(turns[0][0])} chains a turn, by the database's `recorded_at`; the stack runs a "
-        "process for each service, nats-server and Postgres on this machine. Beside it the round trip of one nats-py request of "
+        f"{' -> '.join(HOPS)}; {len(turns[0][0])} chains a turn, by the database's `recorded_at`; one process for each "
+        "service, nats-server and Postgres, all on this machine. Beside it the round trip of one nats-py request of "
         "200 bytes between two processes, in turns with the chains, while the stack goes on. Lower is better.",
     )
     return Section("Live chain: bar to order", tuple(rows), notes)

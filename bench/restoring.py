@@ -7,6 +7,7 @@ reads the database; a core is restored as a service does it, through ``ledger.re
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import time
 from collections.abc import Callable
@@ -87,9 +88,9 @@ async def _measure(facts: int, rounds: int, say: Say) -> Section:
         Row(f"restore the {RESTORED} core over NATS", "facts/s", tuple(restored), beside, tuple(selected)),
     )
     notes = (
-        f"A tape of {head:,} facts. Verification decodes every payload and compares every column with it. Restoring reads "
-        "the core's own answers and then everything it hears, decodes and folds them; facts it has no row for are "
-        "skipped by the query and count as restored. SELECT reads the payloads only, by position.",
+        f"A tape of {head:,} facts. Verification decodes every payload and compares every column with it. Restoring "
+        "reads the core's own answers and then everything it hears, decodes and folds them; facts it has no row for "
+        "are skipped by the query and count as restored. SELECT reads the payloads only, by position.",
     )
     return Section("Restore", rows, notes)
 
@@ -142,7 +143,7 @@ async def _tape(facts: int, say: Say) -> Stack:
         say(f"restore: making a tape of {facts:,} facts")
         stack = make_stack(folder, CONFIG, only_ledger=True)
         async with running(stack):
-            pass  # the ledger opens its tape with the configuration's facts
+            await _opened(ledger_dsn(stack))
         await stack.postgres.start()
         try:
             await _fill(ledger_dsn(stack), facts, say)
@@ -150,6 +151,15 @@ async def _tape(facts: int, say: Say) -> Stack:
             await stack.postgres.stop()
         stamp.write_text(code_version())
     return make_stack(folder, CONFIG, only_ledger=True)
+
+
+async def _opened(dsn: str) -> None:
+    """Return when the ledger has begun its tape with the configuration's facts; the strategy is the last of them."""
+    database = await asyncpg.connect(dsn)
+    query = "SELECT count(*) FROM tape WHERE type = 'StrategyConfigured'"
+    while not await database.fetchval(query):
+        await asyncio.sleep(0.05)  # noqa: ASYNC110  (another process writes: there is no event to wait for)
+    await database.close()
 
 
 async def _fill(dsn: str, facts: int, say: Say) -> None:

@@ -1,6 +1,6 @@
-"""The embedded stack as measurements need it: a temporary data folder, only the services asked for, one more NATS user.
+"""The embedded stack as measurements need it: a temporary folder, only the services asked for, one more NATS user.
 
-The extra user may publish and answer on ``bench.>`` only; the facts it appends it says as the feed, with the feed's key.
+The extra user may ask and answer on ``bench.>`` only; facts are appended as the feed, with the feed's key.
 """
 
 from __future__ import annotations

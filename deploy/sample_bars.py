@@ -9,6 +9,7 @@ import sys
 from decimal import Decimal
 from pathlib import Path
 
+from tapeline_common.values import InstrumentId
 from tapeline_marketdata.synthetic import SyntheticMarket, SyntheticSpec
 
 BARS = 20_000
@@ -18,7 +19,9 @@ SEED = 7
 
 
 def main(path: Path) -> None:
-    market = SyntheticMarket(SEED, [SyntheticSpec(instrument="BTC-USDT_sim", start_price=Decimal(60_000))])
+    market = SyntheticMarket(
+        SEED, [SyntheticSpec(instrument=InstrumentId("BTC-USDT_sim"), start_price=Decimal(60_000))]
+    )
     state = market.start()
     lines = ["ts,open,high,low,close,volume"]
     for _ in range(BARS):

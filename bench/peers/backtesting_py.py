@@ -11,13 +11,13 @@ import time
 import warnings
 
 import numpy as np
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped, unused-ignore]
 from backtesting import Backtest, Strategy  # type: ignore[import-not-found, unused-ignore]
 
 FAST, SLOW = 10, 30
 
 
-def average(closes: "np.ndarray", length: int) -> "np.ndarray":  # type: ignore[type-arg]
+def average(closes: "np.ndarray", length: int) -> "np.ndarray":
     values = closes.tolist()
     current = values[0]
     weight = 2.0 / (length + 1)

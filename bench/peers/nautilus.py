@@ -11,7 +11,7 @@ import time
 from decimal import Decimal
 from typing import Any
 
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped, unused-ignore]
 from nautilus_trader.backtest.engine import BacktestEngine  # type: ignore[import-not-found, unused-ignore]
 from nautilus_trader.config import (  # type: ignore[import-not-found, unused-ignore]
     BacktestEngineConfig,
