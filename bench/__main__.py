@@ -117,7 +117,7 @@ def document(result: Result) -> str:
     packages = ", ".join(f"{name} {number}" for name, number in where.packages.items())
     return f"""# Benchmarks
 
-Written by `make bench WRITE=1` (`python -m bench --write`). Each figure is the median of its turns; both sides of a row
+Written by `python -m bench --write`. Each figure is the median of its turns; both sides of a row
 are measured in turns in the same run, and the ratio is the median of the turns' ratios. Absolute figures move with the
 machine and with what else runs on it; the ratios are what counts.
 

@@ -157,8 +157,8 @@ async def _opened(dsn: str) -> None:
     """Return when the ledger has begun its tape with the configuration's facts; the strategy is the last of them."""
     database = await asyncpg.connect(dsn)
     query = "SELECT count(*) FROM tape WHERE type = 'StrategyConfigured'"
-    while not await database.fetchval(query):
-        await asyncio.sleep(0.05)  # noqa: ASYNC110  (another process writes: there is no event to wait for)
+    while not await database.fetchval(query):  # noqa: ASYNC110  (another process writes: there is no event to wait for)
+        await asyncio.sleep(0.05)
     await database.close()
 
 

@@ -186,11 +186,13 @@ def commands() -> str:
     """Every command with its arguments, options and exit codes."""
     context = click.Context(tapeline, info_name="tapeline")
     names = tapeline.list_commands(context)
-    codes = _words("exit_codes", names)
+    codes = WORDING["exit_codes"]
     lines: list[str] = []
     for name in names:
         command = tapeline.get_command(context, name)
         assert command is not None, name
+        if name not in codes:
+            raise Wording(f"wording.toml, [exit_codes]: {name} has no words")
         own = click.Context(command, info_name=name, parent=context)
         usage = " ".join([own.command_path, *command.collect_usage_pieces(own)])
         lines += [f"### tapeline {name}", "", command.help or "", "", f"    {usage}", ""]
@@ -206,7 +208,7 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|") or "-"
 
 
-# ---- architecture --------------------------------------------------------------------------------------------------
+# ---- what is copied --------------------------------------------------------------------------------------------------
 
 
 def described() -> str:
@@ -217,6 +219,10 @@ def graph() -> str:
     return f"```mermaid\n{describe.mermaid(installed_services())}\n```"
 
 
+def example() -> str:
+    return f"```python\n{(ROOT / 'docs/examples/mean_reversion.py').read_text(encoding='utf-8').rstrip()}\n```"
+
+
 # ---- pages ---------------------------------------------------------------------------------------------------------
 
 PAGES = (
@@ -225,6 +231,7 @@ PAGES = (
     ("docs/configuration.md", "keys", configuration),
     ("docs/commands.md", "commands", commands),
     ("docs/facts.md", "facts", facts),
+    ("docs/strategies.md", "example", example),
 )
 """Page, marker and what belongs between ``<!-- marker -->`` and ``<!-- /marker -->``."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tapeline_common.commands_run import default_config
 from tests.backtesting import EMA, backtest, synthetic_file
+
+from tapeline_common.commands_run import default_config
 
 pytestmark = pytest.mark.servers
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from msgspec.structs import replace
 from tests.binance_double import (
     BEFORE_FIRST_NS,
@@ -76,7 +77,7 @@ def synthetic(turns: int, **changes: Any) -> SyntheticFeed:
     return SyntheticFeed(**values, sleep=sleeper, clock=sleeper.clock)
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def uninterrupted() -> list[tuple[str, Event]]:
     """What a feed says that is never killed: two sources, then ten turns of two bars."""
     tape = listed(BTC, ETH)

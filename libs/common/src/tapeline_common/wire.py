@@ -76,10 +76,15 @@ class Answer(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
 
 
 class Progress(msgspec.Struct, frozen=True, gc=False):
-    """How far a service has heard; the ledger's own ``pos`` names the head. Never recorded."""
+    """How far a service has heard; the ledger's own ``pos`` names the head. Never recorded.
+
+    Attributes:
+        settled: said by the ledger only: in the replay realm every fact up to here has all its answers.
+    """
 
     service: str
     pos: int
+    settled: int = 0
 
 
 _encoder = msgspec.json.Encoder()

@@ -12,26 +12,33 @@ import time
 from collections.abc import Coroutine, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tapeline_backtest.feed import Outside
 from tapeline_backtest.report import Collected, fold_books
 from tapeline_backtest.runner import Finished, Progress
-from tapeline_common import bus
+from tapeline_common import bus, subjects
 from tapeline_common.embedded import Stack, StackFailed
 from tapeline_common.permissions import BACKTEST
 from tapeline_common.servers import ServerFailed
 from tapeline_common.tape import read_all
 from tapeline_common.tape_nats import NatsTape
 from tapeline_common.values import Realm
-from tapeline_common.wire import GENESIS, Answer, Draft, chain, decode_fact
+from tapeline_common.wire import GENESIS, Answer, Draft, chain, decode_fact, decode_progress
 from tapeline_common.wiring import Service, installed_services
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+    from nats.aio.msg import Msg
 
 BATCH = 500
 """Outside facts sent in one request; the ledger takes them one by one."""
 
 APPEND_S = 600.0
 """How long a batch may take: each of its facts waits for everything that follows from it."""
+
+SETTLE_S = 60.0
+"""How long the last facts may take to be answered."""
 
 
 class WireFailed(Exception):
@@ -79,6 +86,7 @@ async def _run(script: Iterable[Outside], place: Path, config: Path, progress: P
             tape = NatsTape(client, append_timeout_s=APPEND_S, read_timeout_s=60)
             started = time.perf_counter()
             await _watched(stack, _feed(tape, script, progress))
+            await _settled(client)
             elapsed_s = time.perf_counter() - started
             payloads = await read_all(tape)
         finally:
@@ -101,6 +109,24 @@ async def _watched(stack: Stack, work: Coroutine[Any, Any, None]) -> None:
             task.cancel()
             raise WireFailed(f"{', '.join(fallen)} stopped during the replay; see the log in {stack.folder / 'logs'}")
     await task
+
+
+async def _settled(client: Client) -> None:
+    """Wait until every fact has all its answers: the last outside fact is recorded before what follows from it."""
+    done = asyncio.Event()
+
+    async def take(message: Msg) -> None:
+        said = decode_progress(message.data)
+        if said.settled == said.pos:
+            done.set()
+
+    subscription = await client.subscribe(subjects.progress("ledger"), cb=take)
+    try:
+        await asyncio.wait_for(done.wait(), SETTLE_S)
+    except TimeoutError:
+        raise WireFailed(f"the last facts were not answered within {SETTLE_S:.0f} s") from None
+    finally:
+        await subscription.unsubscribe()
 
 
 async def _feed(tape: NatsTape, script: Iterable[Outside], progress: Progress | None) -> None:
