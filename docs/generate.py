@@ -13,6 +13,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -123,6 +124,7 @@ def facts() -> str:
     lines += ["## Parts of facts", ""]
     for part in CARRIED:
         lines += [f"### {part.__name__}", "", _sentence(part), "", *_fields(part), ""]
+    lines += ["## Closed lists", "", *_vocabularies()]
     unused = set(WORDING["fields"]) - {
         field.name
         for part in _described()
@@ -148,7 +150,7 @@ def _own_doc(part: type[Any]) -> str:
 
 def _sentence(part: type[Any]) -> str:
     doc = _own_doc(part).partition("\nAttributes:")[0].replace("``", "`")
-    return " ".join(doc.split()) or str(WORDING["events"][part.__name__])
+    return " ".join(doc.split()).replace("`None`", "`null`") or str(WORDING["events"][part.__name__])
 
 
 def _attributes(part: type[Any]) -> dict[str, str]:
@@ -162,7 +164,7 @@ def _attributes(part: type[Any]) -> dict[str, str]:
             found.update(dict.fromkeys(names, start[2].strip()))
         else:
             found.update({name: f"{found[name]} {line.strip()}".strip() for name in names})
-    return {name: text.replace("``", "`") for name, text in found.items()}
+    return {name: text[0].upper() + text[1:].replace("``", "`") for name, text in found.items()}
 
 
 def _fields(part: type[Any]) -> list[str]:
@@ -175,8 +177,22 @@ def _fields(part: type[Any]) -> list[str]:
         meaning = attributes.get(field.name) or WORDING["fields"].get(field.name)
         if meaning is None:
             raise Wording(f"wording.toml, [fields]: {part.__name__}.{field.name} has no words")
-        lines.append(f"| `{field.name}` | {_type(field.type)} | {meaning} |")
+        null = " or `null`" if type(None) in get_args(field.type) else ""
+        lines.append(f"| `{field.name}` | {_type(field.type)}{null} | {meaning} |")
     return lines
+
+
+def _vocabularies() -> list[str]:
+    """Every closed list that a field of a fact uses, in order of their names."""
+    used = {
+        one.__name__: one
+        for part in _described()
+        for field in msgspec.structs.fields(part)
+        for kind in (field.type, *get_args(field.type))
+        for one in (kind, *get_args(kind))
+        if isinstance(one, type) and issubclass(one, StrEnum)
+    }
+    return [f"- **{name}**: {', '.join(f'`{word}`' for word in used[name])}" for name in sorted(used)]
 
 
 # ---- commands ------------------------------------------------------------------------------------------------------

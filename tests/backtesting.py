@@ -64,14 +64,15 @@ def synthetic_file(path: Path, bars: int, seed: int = 11) -> Path:
 def reference_ema_cross(path: Path, *, fast: int, slow: int, size: Decimal, cash: Decimal, fee: Decimal) -> Any:
     """The independent answer: a plain loop over the file, orders at a close, fills at the next open.
 
-    Returns (orders as (bar index of the fill, signed quantity), fees, final equity), all exact.
+    Returns (fills as (bar index, signed quantity), orders, fees, final equity), all exact; an order of the last bar is
+    counted and never filled.
     """
     columns = read_bars(path).columns
     opens, closes = columns.open.tolist(), columns.close.tolist()
     quick = lazy = 0.0
     held, wanted = Decimal(0), Decimal(0)
     fees = Decimal(0)
-    orders: list[tuple[int, Decimal]] = []
+    fills: list[tuple[int, Decimal]] = []
     for index, close in enumerate(closes):
         if wanted != held:
             price, quantity = Decimal(repr(opens[index])), wanted - held
@@ -79,9 +80,9 @@ def reference_ema_cross(path: Path, *, fast: int, slow: int, size: Decimal, cash
             cash -= quantity * price + paid
             fees += paid
             held = wanted
-            orders.append((index, quantity))
+            fills.append((index, quantity))
         quick = close if index == 0 else quick + 2.0 / (fast + 1) * (close - quick)
         lazy = close if index == 0 else lazy + 2.0 / (slow + 1) * (close - lazy)
         if index >= slow - 1:
             wanted = size if quick >= lazy else Decimal(0)
-    return orders, fees, cash + held * Decimal(repr(closes[-1]))
+    return fills, len(fills) + (wanted != held), fees, cash + held * Decimal(repr(closes[-1]))

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,13 +80,16 @@ def run(block: Block, folder: Path) -> str:
     return done.stdout
 
 
-@contextmanager
-def running_stack(folder: Path) -> Iterator[None]:
-    """``tapeline up`` in the folder, from its first fill until the end of the block."""
+@pytest.fixture(scope="module")
+def live_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder on which ``tapeline up`` runs, from its first fill until the last page is done."""
+    folder = tmp_path_factory.mktemp("live")
+    for each in (folder, folder.parent):
+        each.chmod(0o755)
     stack = subprocess.Popen(["tapeline", "up"], cwd=folder, env=in_environment(), stdout=subprocess.DEVNULL)
     try:
         _until_filled(folder, stack)
-        yield
+        yield folder
     finally:
         stack.send_signal(signal.SIGINT)
         stack.wait(60)
@@ -116,21 +118,16 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_commands_of_a_page_do_what_it_says(page: str, folder: Path) -> None:
+def test_the_commands_of_a_page_do_what_it_says(page: str, folder: Path, live_folder: Path) -> None:
     """Every marked command ends with exit code 0 and shows the lines that the page promises."""
     blocks = blocks_of((ROOT / page).read_text(encoding="utf-8"))
     assert blocks, f"{page} has no commands to try"
-    for block in (one for one in blocks if not one.needs_stack):
-        said = run(block, folder)
+    for block in blocks:
+        said = run(block, live_folder if block.needs_stack else folder)
         if block.compares_hashes:
             hashes = re.findall(r'"tape_hash":"([0-9a-f]{64})"', said)
             assert len(hashes) >= 2
             assert len(set(hashes)) == 1
-    live = [one for one in blocks if one.needs_stack]
-    if live:
-        with running_stack(folder):
-            for block in live:
-                run(block, folder)
 
 
 def test_a_block_that_breaks_its_promise_is_caught(folder: Path) -> None:

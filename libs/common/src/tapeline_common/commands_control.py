@@ -1,6 +1,6 @@
 """``tapeline halt | resume | flatten | disable | enable | promote | rollback``: the operator's hand.
 
-Each sends one control request to a running stack and prints at which position it took effect and who has heard it.
+Each sends one control request to a running stack and prints at which position it was recorded and who has heard it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def _ask(folder: Path, action: Action, request: ControlRequest, to_json: bool) -
     elif reply.refusal is not None:
         click.echo(f"{action} changed nothing: {reply.refusal}: {reply.detail}", err=True)
     else:
-        click.echo(f"{action} took effect at position {reply.position}")
+        click.echo(
+            f"{action} recorded at position {reply.position}; `tapeline why {reply.position}` shows what followed"
+        )
         click.echo(f"heard by {', '.join(reply.acknowledged) or 'nobody yet'}")
         if reply.waiting:
             click.echo(f"not yet heard by {', '.join(reply.waiting)}", err=True)

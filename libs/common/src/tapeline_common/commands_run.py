@@ -95,7 +95,13 @@ def up(data: Path, config: Path | None, seconds: float | None, feed: str | None,
     chosen = _chosen_config(data, config, feed)
     checked(load(chosen))
     try:
-        code = asyncio.run(_up(Stack(data, chosen, log_level=log_level), seconds, to_json))
+        code = asyncio.run(
+            _up(
+                Stack(data, chosen, log_level=log_level, report=lambda what: click.echo(what, err=True)),
+                seconds,
+                to_json,
+            )
+        )
     except (StackFailed, ServerFailed, ServerNotInstalled) as trouble:
         fail(str(trouble), EXIT_ERROR)
     sys.exit(code)
@@ -158,6 +164,7 @@ async def _up(stack: Stack, seconds: float | None, to_json: bool) -> int:
     finally:
         await stack.stop()
     if final is None:
+        click.echo("the ledger did not answer at the end; `tapeline up` again goes on with the same tape", err=True)
         return EXIT_ERROR
     final = msgspec.structs.replace(final, chain=verified)
     if to_json:
@@ -261,7 +268,8 @@ def _servers(_data: Path) -> tuple[bool, str]:
     from tapeline_common.servers_postgres import locate_postgres
 
     try:
-        return True, f"{locate_nats_server().name} and {locate_postgres().name} found"
+        locate_nats_server(), locate_postgres()
+        return True, "nats-server and Postgres found"
     except ServerNotInstalled as trouble:
         return False, str(trouble)
 

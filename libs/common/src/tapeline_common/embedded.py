@@ -13,7 +13,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,8 +39,11 @@ BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Waits before a service is started again; the first one after it ran well for ``STEADY_S``."""
 
 STEADY_S = 30.0
-READY_S = 60.0
-"""How long services may take to restore and follow the tape before a start counts as failed."""
+READY_S = 1800.0
+"""How long services may take to restore and follow the tape before a start counts as failed; long tapes take long."""
+
+STILL_S = 5.0
+"""How often a start that takes long says what it waits for."""
 
 STOP_S = 5.0
 """How long a service may take to stop before it is killed; it loses nothing either way."""
@@ -88,6 +91,9 @@ class Stack:
         folder: data folder, such as ``.tapeline``.
         config: the configuration file every service reads.
         plan: replay realm only: author → event names heard, for the ledger's lock step.
+        report: told what a start that takes long waits for.
+
+    Raises ``StackFailed`` when a stack runs on the folder already; that one is left alone.
     """
 
     folder: Path
@@ -95,11 +101,13 @@ class Stack:
     realm: Realm = Realm.LIVE
     plan: Mapping[str, tuple[str, ...]] | None = None
     log_level: str = "info"
+    report: Callable[[str], None] = lambda _: None
     children: dict[str, Child] = field(default_factory=dict)
     server_restarts: dict[str, int] = field(default_factory=lambda: {"nats-server": 0, "postgres": 0})
 
     def __post_init__(self) -> None:
         self.folder = self.folder.resolve()
+        _refuse_second(self.folder)
         self.services: dict[str, Service] = installed_services()
         self._stopping = False
         self._failed: str = ""
@@ -112,7 +120,6 @@ class Stack:
 
     async def start(self) -> None:
         """Start everything and keep it running until ``stop``. Raises ``StackFailed`` or ``ServerFailed``."""
-        _refuse_second(self.folder)
         await asyncio.gather(self.postgres.start(), self.nats.start())
         self._write_secret(
             "ledger-dsn", self.postgres.dsn("tapeline_ledger", self._secret("ledger-password"), "tapeline")
@@ -164,7 +171,13 @@ class Stack:
 
         await client.subscribe(subjects.PROGRESS_ALL, cb=take)
         try:
-            followed = await until(lambda: bool(self._failed) or heard >= set(self.children), READY_S)
+            waited = 0.0
+            followed = False
+            while not followed and waited < READY_S:
+                followed = await until(lambda: bool(self._failed) or heard >= set(self.children), STILL_S)
+                waited += STILL_S
+                if not followed:
+                    self.report(f"still restoring: {', '.join(sorted(set(self.children) - heard))}")
         finally:
             await client.close()
         if self._failed:

@@ -230,11 +230,7 @@ class RollbackRequested(Event, frozen=True, gc=False):
 
 
 class InstrumentListed(Event, frozen=True, gc=False):
-    """What can be traded. ``None`` for tick or lot: prices or quantities are taken as they are.
-
-    Attributes:
-        bars_per_year: used to annualise statistics; 365 days of trading for crypto, 252 sessions for equities.
-    """
+    """What can be traded. ``None`` for tick or lot: prices or quantities are taken as they are."""
 
     about: ClassVar[str] = "instrument"
     instrument: InstrumentId

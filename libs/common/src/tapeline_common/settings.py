@@ -8,6 +8,7 @@ are not configuration: they come from the environment of a process (``Environmen
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
@@ -15,9 +16,13 @@ from typing import Any, Literal
 import msgspec
 
 from tapeline_common.events import Parameters
+from tapeline_common.subjects import is_token
 from tapeline_common.values import Realm, Regime
 
 CONFIG_NAME = "tapeline.toml"
+
+LEAST_TRAIN_BARS = 250
+"""A fit needs two hundred observations after the features have warmed up."""
 
 
 class ConfigurationInvalid(Exception):
@@ -147,7 +152,7 @@ def load(path: Path) -> Settings:
 def parse(text: str, name: str = CONFIG_NAME) -> Settings:
     """The same, from text. ``name`` appears in messages."""
     try:
-        tables = tomllib.loads(text, parse_float=_number)
+        tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as trouble:
         raise ConfigurationInvalid(f"{name}: not valid TOML: {trouble}") from trouble
     try:
@@ -156,10 +161,6 @@ def parse(text: str, name: str = CONFIG_NAME) -> Settings:
         raise ConfigurationInvalid(f"{name}: {_explain(str(trouble), tables)}") from trouble
     _check(settings, name)
     return settings
-
-
-def _number(text: str) -> float:
-    return float(text)
 
 
 def _explain(message: str, tables: dict[str, Any]) -> str:
@@ -179,47 +180,89 @@ def _explain(message: str, tables: dict[str, Any]) -> str:
 
 
 def _check(settings: Settings, name: str) -> None:
-    """What types cannot say: references between tables, signs, and money that must be positive."""
+    """What types cannot say: references between tables, signs, and names that become subjects."""
+    for key, value, fix in (
+        *_wrong_numbers(settings),
+        *_wrong_instruments(settings),
+        *_wrong_strategies(settings),
+    ):
+        raise ConfigurationInvalid(f"{name}: key {key} is {value!s}: {fix}")
 
-    def wrong(key: str, value: object, fix: str) -> ConfigurationInvalid:
-        return ConfigurationInvalid(f"{name}: key {key} is {value!s}: {fix}")
 
+Wrong = tuple[str, object, str]
+"""A key, what it is, and how to mend it."""
+
+
+def _wrong_numbers(settings: Settings) -> Iterator[Wrong]:
+    amounts: list[tuple[str, Decimal | None]] = [("run.cash", settings.run.cash)]
+    for table in ("venue", "risk"):
+        values = msgspec.structs.asdict(getattr(settings, table))
+        amounts += [(f"{table}.{key}", value) for key, value in values.items() if isinstance(value, Decimal)]
+    for key, value in amounts:
+        if value is not None and not (value.is_finite() and value >= 0):
+            yield key, value, "use zero or more"
+    for key in ("max_open_positions", "max_price_age_ms", "max_input_age_ms", "approval_valid_ms"):
+        count = getattr(settings.risk, key)
+        if count is not None and count < 0:
+            yield f"risk.{key}", count, "use zero or more"
+    for key, least in (("train_bars", LEAST_TRAIN_BARS), ("refit_bars", 1)):
+        if getattr(settings.regime, key) < least:
+            yield f"regime.{key}", getattr(settings.regime, key), f"use {least} or more"
+    bandit = settings.bandit
+    for key, low, high in (
+        ("prior_precision", 1e-6, 1e6),
+        ("scale", 1e-6, 1e6),
+        ("discount", 1e-6, 1.0),
+        ("floor", 0.0, 1.0),
+    ):
+        if not low <= getattr(bandit, key) <= high:
+            yield f"bandit.{key}", getattr(bandit, key), f"use a number from {low:g} to {high:g}"
+
+
+def _wrong_instruments(settings: Settings) -> Iterator[Wrong]:
     if not settings.instrument:
-        raise wrong("instrument", "empty", "list at least one [[instrument]] with a name such as 'BTC/USDT'")
-    if settings.run.cash < 0:
-        raise wrong("run.cash", settings.run.cash, "use zero or more")
+        yield "instrument", "empty", "list at least one [[instrument]] with a name such as 'BTC/USDT'"
     names = [instrument.name for instrument in settings.instrument]
     for index, instrument in enumerate(settings.instrument):
         key = f"instrument[{index}]"
         if names.count(instrument.name) > 1:
-            raise wrong(f"{key}.name", instrument.name, "list each instrument once")
+            yield f"{key}.name", instrument.name, "list each instrument once"
         base, separator, quote = instrument.name.partition("/")
         if not (base and separator and quote):
-            raise wrong(f"{key}.name", instrument.name, "write base/quote, such as 'BTC/USDT'")
-        if quote.partition(":")[0] != settings.run.currency:
-            raise wrong(f"{key}.name", instrument.name, f"quote it in the account currency {settings.run.currency}")
+            yield f"{key}.name", instrument.name, "write base/quote, such as 'BTC/USDT'"
+        elif quote.partition(":")[0] != settings.run.currency:
+            yield f"{key}.name", instrument.name, f"quote it in the account currency {settings.run.currency}"
+        if not is_token(instrument.venue):
+            yield f"{key}.venue", repr(instrument.venue), "use letters, digits, - and _"
         for field in ("tick_size", "lot_size", "min_notional"):
             value = getattr(instrument, field)
-            if value is not None and value <= 0:
-                raise wrong(f"{key}.{field}", value, "use a number above zero, or leave the key out")
+            if value is not None and not (value.is_finite() and value > 0):
+                yield f"{key}.{field}", value, "use a number above zero, or leave the key out"
         if settings.feed.kind == "files" and not instrument.data:
-            raise wrong(f"{key}.data", "missing", "name the Parquet or CSV file of its bars")
+            yield f"{key}.data", "missing", "name the Parquet or CSV file of its bars"
+    for index, limit in enumerate(settings.risk.instrument):
+        if limit.name not in names:
+            yield f"risk.instrument[{index}].name", limit.name, f"use one of {', '.join(names)}"
+
+
+def _wrong_strategies(settings: Settings) -> Iterator[Wrong]:
+    names = [instrument.name for instrument in settings.instrument]
     seen: set[str] = set()
     for index, strategy in enumerate(settings.strategy):
         key = f"strategy[{index}]"
         if strategy.name in seen:
-            raise wrong(f"{key}.name", strategy.name, "give each strategy instance its own name")
+            yield f"{key}.name", strategy.name, "give each strategy instance its own name"
         seen.add(strategy.name)
-        if strategy.size <= 0:
-            raise wrong(f"{key}.size", strategy.size, "use a quantity above zero")
+        for place, token in ((key, strategy.name), *((f"{key}.preset", preset.name) for preset in strategy.preset)):
+            if not is_token(token):
+                yield f"{place}.name", repr(token), "use letters, digits, - and _"
+        if not (strategy.size.is_finite() and strategy.size > 0):
+            yield f"{key}.size", strategy.size, "use a quantity above zero"
         for instrument_name in strategy.instruments:
             if instrument_name not in names:
-                raise wrong(f"{key}.instruments", instrument_name, f"use one of {', '.join(names)}")
+                yield f"{key}.instruments", instrument_name, f"use one of {', '.join(names)}"
         if not strategy.instruments:
-            raise wrong(f"{key}.instruments", "empty", f"bind it to at least one of {', '.join(names)}")
-    for index, limit in enumerate(settings.risk.instrument):
-        if limit.name not in names:
-            raise wrong(f"risk.instrument[{index}].name", limit.name, f"use one of {', '.join(names)}")
+            yield f"{key}.instruments", "empty", f"bind it to at least one of {', '.join(names)}"
 
 
 class Environment(msgspec.Struct, frozen=True):

@@ -8,16 +8,22 @@ from rich.table import Table
 from tapeline_backtest.report import Report
 from tapeline_common.commands_shared import time_text
 
+WIDTH = 120
+"""Columns where the output is no terminal: a file or a pipe should not be cut at eighty."""
+
 
 def print_report(report: Report) -> None:
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
     console.print(_instruments(report))
     console.print(_summary(report))
     if report.refused or report.declined or report.data_faults:
         console.print(_not_done(report))
     console.print(
         f"tape {report.facts:,} facts, hash {report.tape_hash}\n"
-        f"{report.gear} gear, {report.elapsed_s:.2f} s, {report.bars_per_s:,.0f} bars/s"
+        f"{report.gear} gear, {report.elapsed_s:.2f} s, {report.bars_per_s:,.0f} bars/s",
+        soft_wrap=True,
     )
 
 

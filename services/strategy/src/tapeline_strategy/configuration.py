@@ -27,4 +27,4 @@ def _checked_table(table: StrategyTable) -> StrategyTable:
         )
         return msgspec.structs.replace(table, parameters=validate(kind, table.parameters), preset=presets)
     except (catalogue.StrategyUnknown, ParameterInvalid) as trouble:
-        raise ConfigurationInvalid(f"strategy {table.name!r}: {trouble}") from trouble
+        raise ConfigurationInvalid(f"[[strategy]] {table.name}: {trouble}") from trouble
