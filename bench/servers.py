@@ -13,14 +13,12 @@ from pathlib import Path
 
 from nats.aio.client import Client
 
-from tapeline_common import bus, embedded
+from tapeline_common import bus
 from tapeline_common.embedded import Stack
 from tapeline_common.permissions import LEDGER, allowances
 from tapeline_common.servers_nats import NatsServer, NatsUser, load_or_create_nkey
 
 BENCH = "bench"
-READY_S = 900.0
-"""How long a start may take here: how long a ledger needs for a long tape is a result, not a failure."""
 
 
 @contextmanager
@@ -34,7 +32,6 @@ def temporary_folder() -> Iterator[Path]:
 
 def make_stack(folder: Path, config_text: str, *, only_ledger: bool) -> Stack:
     """A stack on ``folder / "data"`` that is not started."""
-    embedded.READY_S = READY_S
     config = folder / "tapeline.toml"
     config.write_text(config_text)
     stack = Stack(folder / "data", config, log_level="warning")
