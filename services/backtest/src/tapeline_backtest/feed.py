@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from tapeline_common.events import BarClosed, DataRejected, Event, FeedOpened
+from tapeline_common.events import DataRejected, Event, FeedOpened
 from tapeline_common.opening import Opening
 from tapeline_common.values import DataFault, InstrumentId
 from tapeline_marketdata.files import BarFile, file_digest
@@ -85,6 +85,3 @@ def bars_of(one: Source) -> Iterator[Outside]:
 
 def bar_count(sources: Sequence[Source]) -> int:
     return sum(len(one.file) for one in sources)
-
-
-__all__ = ["BarClosed", "Outside", "Source", "bar_count", "bars_of", "script", "source"]
