@@ -11,8 +11,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tapeline_common.bar_block import BarBlock, Passing
 from tapeline_common.core import Core, Stamp, learn_all
-from tapeline_common.events import AUTHOR_OF, SAYS, Event
+from tapeline_common.events import AUTHOR_OF, SAYS, BarClosed, Event
 from tapeline_common.sequencer import Recorded, Sequencer
 from tapeline_common.values import Realm
 from tapeline_common.wire import Fact
@@ -58,6 +59,11 @@ class Loop:
         self._queue: deque[Fact] = deque()
         self._outside = {event: self._seats(event, cores, workers, outside=True) for event in AUTHOR_OF}
         self._consequence = {event: self._seats(event, cores, workers, outside=False) for event in AUTHOR_OF}
+        hearing = [seat.core for seat in self._outside[BarClosed]]
+        self._passing: list[Passing[Any] | None] = [core.passing if core is not None else None for core in hearing]
+        self._passing_in_order = [
+            (core.passing, self.states[core.name]) for core in hearing if core is not None and core.passing is not None
+        ]
 
     def say(self, author: str, event: Event, identity: str, time_ns: int) -> None:
         """Record an outside fact and everything that follows from it."""
@@ -69,6 +75,24 @@ class Loop:
         queue = self._queue
         while queue:
             self._handle(queue.popleft(), self._consequence)
+
+    @property
+    def can_pass(self) -> bool:
+        """Whether every core that hears bars knows how to pass over them."""
+        return None not in self._passing
+
+    def silent_until(self, block: BarBlock, start: int, stop: int) -> int:
+        """The row, from ``start`` to ``stop``, before which no core would say anything to any bar."""
+        for passing, state in self._passing_in_order:
+            stop = passing.silent_until(state, block, start, stop)
+            if stop <= start:
+                return start
+        return stop
+
+    def take(self, block: BarBlock, start: int, stop: int, last: Stamp) -> None:
+        """Let every core learn rows it is silent about; recording them is the caller's business."""
+        for passing, state in self._passing_in_order:
+            passing.take(state, block, start, stop, last)
 
     def _handle(self, fact: Fact, routes: dict[type[Event], tuple[_Seat, ...]]) -> None:
         seats = routes[type(fact.event)]

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tapeline_common import control
+from tapeline_common.bar_block import DEAF
 from tapeline_common.core import Core, Decide, Evolve, Stamp
 from tapeline_common.events import (
     CancelSubmitted,
@@ -215,4 +216,5 @@ CORE: Core[State] = Core(
     evolves=_EVOLVES,
     decides=_DECIDES,
     confirms={OrderSubmitted: confirm_submission},
+    passing=DEAF,
 )

@@ -14,12 +14,14 @@ stamped after the hour's end, and before that fact is taken in, so that the mark
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 import msgspec
 
+from tapeline_common.bar_block import BarBlock, Passing
 from tapeline_common.core import Core, Stamp, learn
 from tapeline_common.events import (
     AccountFunded,
@@ -304,6 +306,19 @@ def note_price(state: State, event: BarClosed, stamp: Stamp) -> None:
     state.prices[event.instrument] = event.close
 
 
+def silent_until(state: State, block: BarBlock, start: int, stop: int) -> int:
+    """While something is held, to the end of the UTC hour."""
+    if not is_open(state.books):
+        return stop
+    return bisect_right(block.close_ns, state.hour_end_ns, start, stop)
+
+
+def take_bars(state: State, block: BarBlock, _start: int, stop: int, last: Stamp) -> None:
+    if last.time_ns > state.hour_end_ns:
+        _pass_hour(state, last)
+    state.prices[block.instrument] = block.close_text(stop - 1)
+
+
 def _pass_hour(state: State, stamp: Stamp) -> None:
     """If this fact is stamped after the hour's end, mark the state it finds, as of the last hour that ended.
 
@@ -348,4 +363,5 @@ CORE = Core(
         BarClosed: hour_mark,
         BalanceReported: reconcile,
     },
+    passing=Passing(silent_until, take_bars),
 )

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from tapeline_common.bar_block import BarBlock, Passing
 from tapeline_common.core import Core, Stamp
 from tapeline_common.events import (
     BarClosed,
@@ -111,15 +112,41 @@ def learn_bar(state: State, event: BarClosed, stamp: Stamp) -> None:
     watched = state.instruments.get(event.instrument)
     if watched is None:
         return
-    close = float(event.close)
+    _take_close(watched, float(event.close), event.open_ns)
+
+
+def _take_close(watched: Watched, close: float, open_ns: int) -> None:
     watched.closes.append(close)
-    watched.opens_ns.append(event.open_ns)
+    watched.opens_ns.append(open_ns)
     watched.since_request += 1
     observation = watched.features.push(close)
     if observation is not None:
         watched.observations.append(observation)
         if watched.prepared is not None:
             watched.belief, watched.log_likelihood = step(watched.prepared, watched.belief, observation)
+
+
+def silent_until(state: State, block: BarBlock, start: int, stop: int) -> int:
+    """Without a model there is silence, once that was said, until enough bars have come to train one."""
+    watched = state.instruments.get(block.instrument)
+    if watched is None:
+        return stop
+    if watched.current is not None or not watched.said_unknown:
+        return start
+    if watched.in_training:
+        return stop
+    settings = watched.settings
+    bars_left = settings.train_bars - len(watched.closes)
+    if watched.asked:
+        bars_left = max(bars_left, settings.refit_bars - watched.since_request)
+    return max(start, min(stop, start + bars_left - 1))
+
+
+def take_bars(state: State, block: BarBlock, start: int, stop: int, _last: Stamp) -> None:
+    watched = state.instruments.get(block.instrument)
+    if watched is not None:
+        for row, close in enumerate(block.closes[start:stop].tolist(), start):
+            _take_close(watched, close, block.open_ns[row])
 
 
 def learn_regime(state: State, event: RegimeUpdated, stamp: Stamp) -> None:
@@ -265,4 +292,5 @@ CORE = Core(
         PromotionRequested: on_promotion_requested,
         RollbackRequested: on_rollback_requested,
     },
+    passing=Passing(silent_until, take_bars),
 )

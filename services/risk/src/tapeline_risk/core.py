@@ -8,11 +8,15 @@ It deliberately sizes nothing and changes no order: an order is approved as it i
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+import numpy as np
+
 from tapeline_common import control
+from tapeline_common.bar_block import BarBlock, Passing
 from tapeline_common.core import Core, Stamp
 from tapeline_common.events import (
     AccountFunded,
@@ -253,6 +257,37 @@ def learn_bar(state: State, bar: BarClosed, stamp: Stamp) -> None:
     book.price_ns = stamp.time_ns
 
 
+def silent_until(state: State, block: BarBlock, start: int, stop: int) -> int:
+    """To the end of the UTC day, and where something is held, to the first bar that may lose as much as is allowed."""
+    book = state.books.get(block.instrument)
+    if book is None or book.price is None:
+        return start
+    stop = bisect_left(block.close_ns, state.day_ends_ns, start, stop)
+    limit = None if state.limits is None else state.limits.max_daily_loss
+    if limit is None or not book.position or state.is_breached or start == stop:
+        return stop
+    if any(other.position for other in state.books.values() if other is not book):
+        return start  # equity moves by the bars of several instruments at once
+    room = limit - (state.reference - state.equity)
+    # The closing price at which the room is used up, moved towards us by more than a float can be wrong.
+    bound = float(Decimal(book.price) - room / book.position)
+    slack = abs(bound) * 1e-9
+    closes = block.closes[start:stop]
+    losing = closes <= bound + slack if book.position > 0 else closes >= bound - slack
+    first = int(np.argmax(losing))
+    return start + first if losing[first] else stop
+
+
+def take_bars(state: State, block: BarBlock, _start: int, stop: int, last: Stamp) -> None:
+    """Equity moves by position times the whole change of price: sums of exact products may be taken together."""
+    book = state.books[block.instrument]
+    price = block.close_text(stop - 1)
+    if book.position and book.price is not None:
+        state.equity += book.position * (Decimal(price) - Decimal(book.price))
+    book.price = price
+    book.price_ns = last.time_ns
+
+
 def _begin_day(state: State, stamp: Stamp) -> None:
     """The day's losses count from what the account was worth before the first fact of the day that moves it."""
     state.day_ends_ns = (stamp.time_ns // DAY_NS + 1) * DAY_NS
@@ -408,4 +443,5 @@ CORE: Core[State] = Core(
         LifecycleViolated: decide_violated,
         OrderProposed: decide_order,
     },
+    passing=Passing(silent_until, take_bars),
 )

@@ -17,6 +17,7 @@ from math import nan
 from typing import Any
 
 from tapeline_common import control
+from tapeline_common.bar_block import Passing
 from tapeline_common.core import Core, Stamp
 from tapeline_common.events import (
     BarClosed,
@@ -52,6 +53,7 @@ from tapeline_common.values import (
     StrategyId,
     TradingState,
 )
+from tapeline_strategy import passing
 from tapeline_strategy.catalogue import StrategyUnknown, find
 from tapeline_strategy.sdk import ParameterInvalid, validate
 
@@ -591,4 +593,5 @@ CORE: Core[State] = Core(
         RegimeUpdated: decide,
         OrderFilled: decide_fill,
     },
+    passing=Passing(passing.silent_until, passing.take_bars),
 )
