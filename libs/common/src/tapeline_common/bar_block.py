@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapeline_common.core import Stamp
-from tapeline_common.events import BarClosed, ParameterValue
+from tapeline_common.events import BarClosed, Event, ParameterValue
 from tapeline_common.values import DecimalText, InstrumentId
 
 S = TypeVar("S")
@@ -42,6 +42,26 @@ class Steps(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Echo:
+    """One fact of the same type said to each of several bars. To hear the last of them is to have heard them all.
+
+    Attributes:
+        last: what was said to the last bar.
+        chosen: shape (bars,), which of the values of its enumeration each fact has.
+        numbers: shape (bars, n), the floats of each fact, in the order of its fields.
+    """
+
+    author: str
+    last: Event
+    chosen: NDArray[np.int64]
+    numbers: Floats
+
+
+BarFilter = Callable[[Any, Any, Any, int, int], tuple[Floats, Floats, Floats]]
+"""(features, model, belief, start, stop) → observations, beliefs and log likelihoods of the rows; moves the features."""
+
+
+@dataclass(slots=True)
 class BarBlock:
     """Consecutive bars of one instrument, by row. Each is stamped with its closing time.
 
@@ -51,6 +71,8 @@ class BarBlock:
         bar: row → the bar as a fact.
         close_text: row → the closing price as printed.
         steps: kind of strategy → its compiled form, or ``None`` if there is none.
+        bar_filter: the compiled regime filter; ``None`` where there is none that is exact.
+        is_echoed: set by the core that will say an ``Echo`` to the rows, for those that hear it.
     """
 
     instrument: InstrumentId
@@ -61,6 +83,8 @@ class BarBlock:
     bar: Callable[[int], BarClosed]
     close_text: Callable[[int], DecimalText]
     steps: Callable[[str], Steps | None]
+    bar_filter: BarFilter | None = None
+    is_echoed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +93,14 @@ class Passing(Generic[S]):
 
     Attributes:
         silent_until: (state, block, start, stop) → the row where its silence may end, from ``start`` to ``stop``: it
-            would say nothing to any bar before that row, and ``take`` can learn them. Changes nothing. Too small a row
-            costs time and nothing else.
+            would say nothing (but its echo) to any bar before that row, and ``take`` can learn them. Changes nothing.
+            Too small a row costs time and nothing else.
         take: (state, block, start, stop, last) learns rows ``start`` to ``stop`` (at least one), all of them silent;
-            ``last`` is the stamp of the last.
+            ``last`` is the stamp of the last. Returns what it said to each of them, if it did.
     """
 
     silent_until: Callable[[S, BarBlock, int, int], int]
-    take: Callable[[S, BarBlock, int, int, Stamp], None]
+    take: Callable[[S, BarBlock, int, int, Stamp], Echo | None]
 
 
 def always_silent(_state: Any, _block: BarBlock, _start: int, stop: int) -> int:

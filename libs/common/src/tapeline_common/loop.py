@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tapeline_common.bar_block import BarBlock, Passing
+from tapeline_common.bar_block import BarBlock, Echo, Passing
 from tapeline_common.core import Core, Stamp, learn_all
 from tapeline_common.events import AUTHOR_OF, SAYS, BarClosed, Event
 from tapeline_common.sequencer import Recorded, Sequencer
@@ -83,16 +83,24 @@ class Loop:
 
     def silent_until(self, block: BarBlock, start: int, stop: int) -> int:
         """The row, from ``start`` to ``stop``, before which no core would say anything to any bar."""
+        block.is_echoed = False
         for passing, state in self._passing_in_order:
             stop = passing.silent_until(state, block, start, stop)
             if stop <= start:
                 return start
         return stop
 
-    def take(self, block: BarBlock, start: int, stop: int, last: Stamp) -> None:
-        """Let every core learn rows it is silent about; recording them is the caller's business."""
+    def take(self, block: BarBlock, start: int, stop: int, last: Stamp) -> Echo | None:
+        """Let every core learn rows it is silent about, and what one of them said to each; recording is the caller's."""
+        echo: Echo | None = None
         for passing, state in self._passing_in_order:
-            passing.take(state, block, start, stop, last)
+            echo = passing.take(state, block, start, stop, last) or echo
+        if echo is not None:
+            stamp = Stamp(last.pos + 1, last.time_ns)
+            for seat in self._consequence[type(echo.last)]:
+                if seat.evolve is not None:
+                    seat.evolve(seat.state, echo.last, stamp)
+        return echo
 
     def _handle(self, fact: Fact, routes: dict[type[Event], tuple[_Seat, ...]]) -> None:
         seats = routes[type(fact.event)]

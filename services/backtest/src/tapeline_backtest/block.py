@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,11 +22,24 @@ from tapeline_backtest.bar_columns import CHUNK_BARS, CLOSE, Chunk, chunks
 from tapeline_backtest.chain_block import HASH_BYTES, link_chain
 from tapeline_backtest.compiled import CompilationRefused, parameter_types, specialised
 from tapeline_backtest.feed import Source, gap_before
-from tapeline_backtest.rendering import AUTHOR, DIGITS, bar_id, joined, layout, render
-from tapeline_common.bar_block import BarBlock, Steps
+from tapeline_backtest.filter_loop import is_exact, run
+from tapeline_backtest.rendering import (
+    AUTHOR,
+    ECHO_NUMBERS,
+    Table,
+    bar_id,
+    bar_layout,
+    echo_layout,
+    names,
+    printed_numbers,
+    render,
+    table,
+)
+from tapeline_common.bar_block import BarBlock, BarFilter, Echo, Steps
 from tapeline_common.core import Stamp
-from tapeline_common.events import ParameterValue
+from tapeline_common.events import ParameterValue, RegimeUpdated
 from tapeline_common.loop import Loop
+from tapeline_regime.features import usable
 from tapeline_strategy.catalogue import find
 from tapeline_strategy.sdk import Strategy
 
@@ -41,6 +55,26 @@ WAITING_JOBS = 3
 """Chunks that may wait to be rendered; more would only fill memory."""
 
 
+@dataclass(slots=True)
+class _Pending:
+    """What came since the last flush.
+
+    Attributes:
+        whole: facts that are encoded already.
+        runs: of bars passed over: how many whole facts come before, first bar, number of bars, position of the first.
+        versions: of each lane's stream before each run.
+        echo_layouts, echo_rows: for each run and lane, see ``render``.
+    """
+
+    whole: list[bytes] = field(default_factory=list)
+    runs: list[tuple[int, int, int, int]] = field(default_factory=list)
+    versions: list[list[int]] = field(default_factory=list)
+    echoes: list[Echo] = field(default_factory=list)
+    echo_layouts: list[list[int]] = field(default_factory=list)
+    echo_rows: list[list[int]] = field(default_factory=list)
+    echoed: int = 0
+
+
 class BulkTape:
     """Renders and chains the facts of a tape in bulk, one chunk after the other, in a thread of its own.
 
@@ -48,36 +82,60 @@ class BulkTape:
     """
 
     def __init__(self, sources: Sequence[Source], sink: Sink | None) -> None:
-        layouts = [layout(one.instrument, one.file.facts.timeframe) for one in sources]
-        self._bar_bytes = np.array([one.size for one in layouts])
-        self._layouts = joined(layouts)
+        self._layouts = [bar_layout(one.instrument, one.file.facts.timeframe) for one in sources]
+        self._echo_layouts: dict[tuple[int, object], int] = {}
+        self._table = table(self._layouts)
         self._lanes = len(sources)
         self._sink = sink
         self._head = np.zeros(HASH_BYTES, dtype=np.uint8)
         self._chain = link_chain()
         self._thread = ThreadPoolExecutor(1, "tape")
         self._jobs: list[Future[None]] = []
-        self._whole: list[bytes] = []
-        self._segments: list[tuple[int, int, int, int]] = []
-        self._versions: list[list[int]] = []
+        self._pending = _Pending()
 
     def take(self, head: bytes, payload: bytes) -> bytes:
         """One fact that is encoded already. Stands in for ``wire.chain``: the hash it returns means nothing."""
-        self._whole.append(payload)
+        self._pending.whole.append(payload)
         return head
 
-    def pass_over(self, first: int, count: int, pos: int, versions: list[int]) -> None:
-        """Bars of the current chunk. ``versions``: of each lane's stream before them."""
-        self._segments.append((len(self._whole), first, count, pos))
-        self._versions.append(versions)
+    def pass_over(
+        self, first: int, count: int, pos: int, versions: list[int], echoes: Sequence[tuple[int, int, Echo]]
+    ) -> None:
+        """Bars of the current chunk.
+
+        Args:
+            versions: of each lane's stream before them.
+            echoes: (lane, its first row, what was said to each of its bars).
+        """
+        pending = self._pending
+        pending.runs.append((len(pending.whole), first, count, pos))
+        pending.versions.append(versions)
+        layouts, rows = [-1] * self._lanes, [0] * self._lanes
+        for lane, row, echo in echoes:
+            layouts[lane] = self._echo_layout(lane, echo)
+            rows[lane] = pending.echoed - row
+            pending.echoes.append(echo)
+            pending.echoed += len(echo.chosen)
+        pending.echo_layouts.append(layouts)
+        pending.echo_rows.append(rows)
+
+    def _echo_layout(self, lane: int, echo: Echo) -> int:
+        last = echo.last
+        assert isinstance(last, RegimeUpdated), "the only fact said to every bar"
+        key = (lane, last.model)
+        if key not in self._echo_layouts:
+            self._echo_layouts[key] = len(self._layouts)
+            self._layouts.append(echo_layout(last))
+            self._table = table(self._layouts)
+        return self._echo_layouts[key]
 
     def flush(self, chunk: Chunk | None) -> None:
         """Everything since the last flush, with the chunk its bars are of (``None``: there were none)."""
         while len(self._jobs) >= WAITING_JOBS:
             self._jobs.pop(0).result()
-        whole, segments, versions = self._whole, self._segments, self._versions
-        self._whole, self._segments, self._versions = [], [], []
-        self._jobs.append(self._thread.submit(self._write, chunk, whole, segments, versions))
+        pending, self._pending = self._pending, _Pending()
+        largest = max(one.size for one in self._layouts)
+        self._jobs.append(self._thread.submit(self._write, chunk, pending, self._table, largest))
 
     def head(self) -> bytes:
         """The hash after everything flushed so far."""
@@ -88,54 +146,59 @@ class BulkTape:
     def close(self) -> None:
         self._thread.shutdown()
 
-    def _write(
-        self,
-        chunk: Chunk | None,
-        whole: list[bytes],
-        segments: list[tuple[int, int, int, int]],
-        versions: list[list[int]],
-    ) -> None:
+    def _write(self, chunk: Chunk | None, pending: _Pending, layouts: Table, largest: int) -> None:
         # A writable array, as the rendered ones are: compiled code is specific to that.
-        copied = np.frombuffer(bytearray().join(whole), dtype=np.uint8)
-        copied_ends = np.cumsum([len(payload) for payload in whole], dtype=np.int64)
+        whole = np.frombuffer(bytearray().join(pending.whole), dtype=np.uint8)
+        whole_ends = np.cumsum([len(payload) for payload in pending.whole], dtype=np.int64)
         if chunk is None:
-            payloads, ends = copied, copied_ends
+            payloads, ends = whole, whole_ends
         else:
-            payloads, ends = self._render(chunk, copied, copied_ends, segments, versions)
+            payloads, ends = self._render(chunk, pending, whole, whole_ends, layouts, largest)
         if len(ends):
             self._chain(self._head, payloads, ends)
             if self._sink is not None:
                 self._sink(payloads, ends)
 
     def _render(
-        self,
-        chunk: Chunk,
-        copied: Bytes,
-        copied_ends: Ints,
-        segments: list[tuple[int, int, int, int]],
-        versions: list[list[int]],
+        self, chunk: Chunk, pending: _Pending, whole: Bytes, whole_ends: Ints, layouts: Table, largest: int
     ) -> tuple[Bytes, Ints]:
-        table = np.array([*segments, (len(copied_ends), 0, 0, 0)], dtype=np.int64)
-        bars = int(table[:, 2].sum())
-        room = len(copied) + bars * int(self._bar_bytes.max() + DIGITS) + len(chunk.texts)
-        out = np.empty(room, dtype=np.uint8)
-        ends = np.empty(len(copied_ends) + bars, dtype=np.int64)
+        bars = sum(run[2] for run in pending.runs)
+        facts = bars + pending.echoed
+        out = np.empty(len(whole) + facts * largest + len(chunk.texts), dtype=np.uint8)
+        ends = np.empty(len(whole_ends) + facts, dtype=np.int64)
+        numbers = [echo.numbers for echo in pending.echoes] or [np.empty((0, ECHO_NUMBERS))]
+        chosen = [echo.chosen for echo in pending.echoes] or [np.empty(0, dtype=np.int64)]
         size = render(
             out,
             ends,
-            table,
-            np.array([*versions, [0] * self._lanes], dtype=np.int64),
-            copied,
-            copied_ends,
+            # The last run has no bars: it copies the whole facts that are left.
+            np.array([*pending.runs, (len(whole_ends), 0, 0, 0)], dtype=np.int64),
+            _by_lane(pending.versions, self._lanes),
+            _by_lane(pending.echo_layouts, self._lanes),
+            _by_lane(pending.echo_rows, self._lanes),
+            whole,
+            whole_ends,
             chunk.lanes,
             chunk.rows,
             chunk.open_ns,
             chunk.close_ns,
             chunk.texts,
             chunk.text_starts,
-            *self._layouts,
+            *printed_numbers(np.concatenate(numbers)),
+            np.concatenate(chosen),
+            layouts.text,
+            layouts.ends,
+            layouts.first_piece,
+            layouts.fields,
+            layouts.first_field,
+            *names(),
         )
         return out[:size], ends
+
+
+def _by_lane(table_rows: list[list[int]], lanes: int) -> Ints:
+    """Shape (runs, lanes), with a row for the run without bars at the end."""
+    return np.array([*table_rows, [0] * lanes], dtype=np.int64)
 
 
 class _CompiledSteps:
@@ -263,17 +326,25 @@ class BlockRun:
     ) -> None:
         sequencer = self._loop.sequencer
         first_pos = sequencer.pos + 1
-        self._tape.pass_over(k, stop - k, first_pos, [sequencer.versions.get(stream, 0) for stream in self._streams])
+        versions = [sequencer.versions.get(stream, 0) for stream in self._streams]
+        spans = [
+            (lane, row, bisect_left(order, stop, row, chunk.first_rows[lane + 1])) for lane, row in enumerate(next_rows)
+        ]
+        places = _places(chunk, k, stop, [block.is_echoed for block in blocks])
         counts: dict[str, int] = {}
-        for lane, block in enumerate(blocks):
-            row = next_rows[lane]
-            after = bisect_left(order, stop, row, chunk.first_rows[lane + 1])
+        echoes: list[tuple[int, int, Echo]] = []
+        for lane, row, after in spans:
             if row == after:
                 continue
-            last = Stamp(first_pos + order[after - 1] - k, block.close_ns[after - 1])
-            self._loop.take(block, row, after, last)
-            counts[self._streams[lane]] = after - row
+            block = blocks[lane]
+            last = Stamp(first_pos + places(order[after - 1]), block.close_ns[after - 1])
+            echo = self._loop.take(block, row, after, last)
+            assert (echo is not None) == block.is_echoed, "an echo is announced"
+            if echo is not None:
+                echoes.append((lane, row, echo))
+            counts[self._streams[lane]] = (after - row) * (1 + block.is_echoed)
             next_rows[lane] = after
+        self._tape.pass_over(k, stop - k, first_pos, versions, echoes)
         last_lane, last_row = chunk.lanes[stop - 1], chunk.rows[stop - 1]
         sequencer.pass_over(counts, blocks[last_lane].close_ns[last_row])
         self.passed += stop - k
@@ -291,6 +362,7 @@ class BlockRun:
         """Each lane of a chunk as the cores see it."""
         open_ns, close_ns = chunk.open_ns.data, chunk.close_ns.data
         ready: dict[str, Steps | None] = {}
+        closes = chunk.numbers[CLOSE]
 
         def steps(kind: str) -> Steps | None:
             if kind not in ready:
@@ -300,19 +372,36 @@ class BlockRun:
                 ready[kind] = None if ahead is None else _CompiledSteps(ahead, chunk.numbers)
             return ready[kind]
 
+        def filtered(features: Any, model: Any, belief: Any, start: int, stop: int) -> tuple[Floats, Floats, Floats]:
+            return run(closes, start, stop, features, model, belief)
+
+        is_usable = is_exact() and usable(closes.min()) and usable(closes.max())
+        bar_filter: BarFilter | None = filtered if is_usable else None
+
         def block(lane: int, one: Source) -> BarBlock:
             return BarBlock(
                 instrument=one.instrument,
                 timeframe=one.file.facts.timeframe,
                 open_ns=open_ns,
                 close_ns=close_ns,
-                closes=chunk.numbers[CLOSE],
+                closes=closes,
                 bar=lambda row: chunk.bar(lane, row),
                 close_text=lambda row: chunk.text(CLOSE, row),
                 steps=steps,
+                bar_filter=bar_filter,
             )
 
         return [block(lane, one) for lane, one in enumerate(self._sources)]
+
+
+def _places(chunk: Chunk, k: int, stop: int, is_echoed: list[bool]) -> Callable[[int], int]:
+    """How many facts lie between bar ``k`` and a later one, up to ``stop``: bars, and echoes of some lanes' bars."""
+    if not any(is_echoed):
+        return lambda bar: bar - k
+    if all(is_echoed):
+        return lambda bar: 2 * (bar - k)
+    before = np.concatenate([[0], np.cumsum(1 + np.array(is_echoed)[chunk.lanes[k:stop]])]).tolist()
+    return lambda bar: before[bar - k]
 
 
 def _one_ahead(items: Iterable[T]) -> Iterator[T]:

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
+import numpy as np
 
-from tapeline_common.bar_block import BarBlock, Passing
+from tapeline_common.bar_block import BarBlock, Echo, Passing
 from tapeline_common.core import Core, Stamp
 from tapeline_common.events import (
     BarClosed,
@@ -127,12 +128,17 @@ def _take_close(watched: Watched, close: float, open_ns: int) -> None:
 
 
 def silent_until(state: State, block: BarBlock, start: int, stop: int) -> int:
-    """Without a model there is silence, once that was said, until enough bars have come to train one."""
+    """Until enough bars have come to train a model: silence once it was said that there is none, or an echo."""
     watched = state.instruments.get(block.instrument)
     if watched is None:
         return stop
-    if watched.current is not None or not watched.said_unknown:
+    if watched.current is None:
+        if not watched.said_unknown:
+            return start
+    elif watched.belief is None or block.bar_filter is None:
         return start
+    else:
+        block.is_echoed = True
     if watched.in_training:
         return stop
     settings = watched.settings
@@ -142,11 +148,40 @@ def silent_until(state: State, block: BarBlock, start: int, stop: int) -> int:
     return max(start, min(stop, start + bars_left - 1))
 
 
-def take_bars(state: State, block: BarBlock, start: int, stop: int, _last: Stamp) -> None:
+def take_bars(state: State, block: BarBlock, start: int, stop: int, _last: Stamp) -> Echo | None:
     watched = state.instruments.get(block.instrument)
-    if watched is not None:
-        for row, close in enumerate(block.closes[start:stop].tolist(), start):
-            _take_close(watched, close, block.open_ns[row])
+    if watched is None:
+        return None
+    if watched.current is not None:
+        return _echo(watched, block, start, stop)
+    for row, close in enumerate(block.closes[start:stop].tolist(), start):
+        _take_close(watched, close, block.open_ns[row])
+    return None
+
+
+def _echo(watched: Watched, block: BarBlock, start: int, stop: int) -> Echo:
+    """Filter the bars, and say to each what its regime is."""
+    assert block.bar_filter is not None, "silent_until refused a block without a filter"
+    observations, beliefs, log_likelihoods = block.bar_filter(
+        watched.features, watched.prepared, watched.belief, start, stop
+    )
+    watched.closes.extend(block.closes[start:stop].tolist())
+    watched.opens_ns.extend(block.open_ns[start:stop])
+    watched.observations.extend(map(tuple, observations.tolist()))
+    watched.since_request += stop - start
+    bull, bear, chop = beliefs[-1].tolist()
+    watched.belief, watched.log_likelihood = (bull, bear, chop), float(log_likelihoods[-1])
+    watched.said_unknown = False
+    best = beliefs.argmax(axis=1)
+    last = RegimeUpdated(
+        block.instrument,
+        block.open_ns[stop - 1],
+        REGIMES[best[-1]],
+        watched.belief,
+        watched.current,
+        watched.log_likelihood,
+    )
+    return Echo("regime", last, best, np.column_stack([beliefs, log_likelihoods]))
 
 
 def learn_regime(state: State, event: RegimeUpdated, stamp: Stamp) -> None:

@@ -14,7 +14,7 @@ from tapeline_common.core import Stamp
 from tapeline_common.values import Regime, TradingState
 
 if TYPE_CHECKING:
-    from tapeline_strategy.core import State
+    from tapeline_strategy.core import Seat, State
 
 
 def silent_until(state: State, block: BarBlock, start: int, stop: int) -> int:
@@ -26,8 +26,10 @@ def silent_until(state: State, block: BarBlock, start: int, stop: int) -> int:
         return start
     for seat in seats.values():
         if seat.timeframe != block.timeframe:
+            if block.is_echoed:
+                return start
             continue
-        if seat.target != seat.settled or (seat.regimes and _is_regime_known(state, block)):
+        if seat.target != seat.settled or (seat.regimes and not _waits_as_usual(state, block, seat)):
             return start
         steps = block.steps(seat.kind)
         if steps is None:
@@ -37,6 +39,11 @@ def silent_until(state: State, block: BarBlock, start: int, stop: int) -> int:
         if stop == start:
             return start
     return stop
+
+
+def _waits_as_usual(state: State, block: BarBlock, seat: Seat) -> bool:
+    """Either no regime is known and none is said, or each bar's regime comes right after it."""
+    return _is_regime_known(state, block) == block.is_echoed and not (block.is_echoed and seat.regime_missed)
 
 
 def _is_regime_known(state: State, block: BarBlock) -> bool:
@@ -57,4 +64,5 @@ def take_bars(state: State, block: BarBlock, start: int, stop: int, last: Stamp)
         seat.decides_at = last.pos
         if seat.regimes:
             seat.regime_missed = seat.regime_missed or seat.is_waiting
-            seat.is_waiting = False
+            seat.is_waiting = block.is_echoed
+            seat.decides_at = 0 if block.is_echoed else last.pos
