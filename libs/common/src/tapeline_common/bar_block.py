@@ -58,7 +58,7 @@ class Echo:
 
 
 BarFilter = Callable[[Any, Any, Any, int, int], tuple[Floats, Floats, Floats]]
-"""(features, model, belief, start, stop) → observations, beliefs and log likelihoods of the rows; moves the features."""
+"""(features, model, belief, start, stop) → observations, beliefs, log likelihoods of the rows; moves the features."""
 
 
 @dataclass(slots=True)

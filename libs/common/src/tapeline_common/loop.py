@@ -91,7 +91,7 @@ class Loop:
         return stop
 
     def take(self, block: BarBlock, start: int, stop: int, last: Stamp) -> Echo | None:
-        """Let every core learn rows it is silent about, and what one of them said to each; recording is the caller's."""
+        """Let every core learn rows it is silent about, and what one of them said to each. Nothing is recorded."""
         echo: Echo | None = None
         for passing, state in self._passing_in_order:
             echo = passing.take(state, block, start, stop, last) or echo
