@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from tapeline_backtest.feed import Outside
-from tapeline_backtest.report import Collected
+from tapeline_backtest.report import TAKES, Collected
 from tapeline_bandit.service import SERVICE as BANDIT
 from tapeline_common.loop import Loop
 from tapeline_common.sequencer import Recorded
@@ -42,10 +42,12 @@ class Finished:
 def run_loop(script: Iterable[Outside], progress: Progress | None = None) -> Finished:
     """Feed the script to the loop gear."""
     collected = Collected()
-    take = collected.take
 
     def keep(recorded: Recorded) -> None:
-        take(recorded.fact)
+        fact = recorded.fact
+        taken = TAKES.get(type(fact.event))  # ``collected.take``, in place: this sees every bar
+        if taken is not None:
+            taken(collected, fact.event, fact.time_ns)
 
     cores = in_author_order([LEDGER_CORE, *(core for service in SERVICES for core in service.cores)])
     loop = Loop(cores, [worker for service in SERVICES for worker in service.workers], keep)
