@@ -101,14 +101,3 @@ class Passing(Generic[S]):
 
     silent_until: Callable[[S, BarBlock, int, int], int]
     take: Callable[[S, BarBlock, int, int, Stamp], Echo | None]
-
-
-def always_silent(_state: Any, _block: BarBlock, _start: int, stop: int) -> int:
-    return stop
-
-
-def learn_nothing(_state: Any, _block: BarBlock, _start: int, _stop: int, _last: Stamp) -> None:
-    """For a core that hears bars for the time alone."""
-
-
-DEAF: Passing[Any] = Passing(always_silent, learn_nothing)

@@ -88,6 +88,10 @@ class Core(Generic[S]):
         return tuple(dict.fromkeys([*self.evolves, *self.decides, *self.confirms]))
 
 
+def keep_clock(_state: object, _event: Event, _stamp: Stamp) -> None:
+    """Learn nothing but the time: hearing a fact is what moves a core's clock."""
+
+
 def learn(core: Core[S], state: S, event: Event, stamp: Stamp) -> None:
     """Let the state take in one fact; facts the core has no row for leave it as it is."""
     evolve = core.evolves.get(type(event))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from tapeline_common import subjects
-from tapeline_common.events import AUTHOR_OF, SAYS, Event, stream_of
+from tapeline_common.events import AUTHOR_OF, SAYS, STREAMS, Event, stream_of
 from tapeline_common.values import AppendRefusal, Realm
 from tapeline_common.wire import GENESIS, Answer, Fact, chain, encode
 
@@ -100,19 +100,18 @@ class Sequencer:
     def record(self, author: str, event: Event, identity: str, cause: int, correlation: int, time_ns: int) -> Recorded:
         """Give one fact the next place. ``correlation`` 0 means: it is its own root."""
         pos = self.pos + 1
-        stream = stream_of(event)
+        kind = type(event)
+        stream = STREAMS[kind](event)
         version = self.versions.get(stream, 0) + 1
-        fact = Fact(
-            pos, time_ns, identity, author, stream, version, cause, correlation or pos, type(event).schema, event
-        )
+        fact = Fact(pos, time_ns, identity, author, stream, version, cause, correlation or pos, kind.schema, event)
         payload = encode(fact)
         self.pos = pos
         self.hash = self.link(self.hash, payload)
         self.versions[stream] = version
         if time_ns > self.clock_ns:
             self.clock_ns = time_ns
-        if cause:
-            self.answered[author] = max(cause, self.answered.get(author, 0))
+        if cause and cause > self.answered.get(author, 0):
+            self.answered[author] = cause
         return Recorded(fact, payload, self.hash)
 
     def pass_over(self, streams: Mapping[str, int], time_ns: int) -> None:

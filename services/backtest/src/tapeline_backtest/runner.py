@@ -9,7 +9,7 @@ from typing import Any
 
 from tapeline_backtest.bar_columns import CHUNK_BARS
 from tapeline_backtest.feed import Outside, Source, opening_script
-from tapeline_backtest.report import Collected
+from tapeline_backtest.report import TAKES, Collected
 from tapeline_bandit.service import SERVICE as BANDIT
 from tapeline_common.loop import Loop
 from tapeline_common.opening import Opening
@@ -74,6 +74,7 @@ def run_blocks(
 
     collected = Collected()
     loop = _loop(collected)
+    assert loop.can_pass, "every core of a replay knows how to pass over bars"
     tape = BulkTape(sources, None)
     loop.sequencer.link = tape.take
     started = time.perf_counter()
@@ -91,10 +92,11 @@ def run_blocks(
 
 
 def _loop(collected: Collected) -> Loop:
-    take = collected.take
-
     def keep(recorded: Recorded) -> None:
-        take(recorded.fact)
+        fact = recorded.fact
+        taken = TAKES.get(type(fact.event))  # ``collected.take``, in place: this sees every bar
+        if taken is not None:
+            taken(collected, fact.event, fact.time_ns)
 
     cores = in_author_order([LEDGER_CORE, *(core for service in SERVICES for core in service.cores)])
     return Loop(cores, [worker for service in SERVICES for worker in service.workers], keep)

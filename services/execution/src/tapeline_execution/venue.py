@@ -18,7 +18,7 @@ from decimal import Decimal
 
 from tapeline_common import control
 from tapeline_common.bar_block import BarBlock, Passing
-from tapeline_common.core import Core, Evolve, Stamp
+from tapeline_common.core import Core, Evolve, Stamp, keep_clock
 from tapeline_common.events import (
     AccountFunded,
     BalanceReported,
@@ -440,7 +440,7 @@ def _finish(state: State, client_order_id: str) -> None:
 
 
 _EVOLVES: dict[type[Event], Evolve[State]] = {
-    **dict.fromkeys(gate.HEARD_BY_BOTH, gate.keep_clock),
+    **dict.fromkeys(gate.HEARD_BY_BOTH, keep_clock),
     **dict.fromkeys(control.AFTER, learn_control),
     VenueConfigured: learn_venue,
     InstrumentListed: learn_listing,

@@ -188,7 +188,7 @@ def hour_mark(state: State, _event: Event, stamp: Stamp) -> Sequence[Event]:
 
 def report_fill(state: State, event: OrderFilled, stamp: Stamp) -> Sequence[Event]:
     """Say the position after the fill, the trade it closed, and equity; nothing for a fill counted before."""
-    facts: list[Event] = [*hour_mark(state, event, stamp)]
+    facts: list[Event] = [*state.marks] if state.marked_pos == stamp.pos else []
     if not _counted_now(state, event, stamp.pos):
         return facts
     position = state.books.positions[event.instrument][event.strategy]
@@ -237,7 +237,8 @@ def reconcile(state: State, event: BalanceReported, _stamp: Stamp) -> Sequence[E
 
 
 def _counted_now(state: State, fill: OrderFilled, pos: int) -> bool:
-    return state.counted.get(fill.order, {}).get(fill.trade_id) == pos
+    trades = state.counted.get(fill.order)
+    return trades is not None and trades.get(fill.trade_id) == pos
 
 
 # ---- evolvers ----------------------------------------------------------------------------------------------------
@@ -269,11 +270,14 @@ def count_fill(state: State, event: OrderFilled, stamp: Stamp) -> None:
     if listing is None:
         state.unlisted[event.instrument] = state.unlisted.get(event.instrument, 0) + 1
         return
-    counted = state.counted.setdefault(event.order, {})
+    counted = state.counted.get(event.order)
+    if counted is None:
+        counted = state.counted[event.order] = {}
     if event.trade_id in counted:
         return
     counted[event.trade_id] = stamp.pos
-    state.prices.setdefault(event.instrument, DecimalText(str(event.price)))
+    if event.instrument not in state.prices:
+        state.prices[event.instrument] = DecimalText(str(event.price))
     state.closed = post_fill(
         state.books,
         event,

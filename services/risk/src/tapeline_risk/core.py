@@ -51,13 +51,16 @@ from tapeline_common.values import (
     HaltReason,
     InstrumentId,
     OrderId,
+    Purpose,
     Side,
     StrategyId,
     TradingState,
 )
-from tapeline_risk.limits import NS_PER_MS, Question, is_loss_at_limit, judge, worst_exposure
+from tapeline_risk.limits import NS_PER_MS, Question, is_loss_at_limit, judge, settings_of, worst_exposure
 
 DAY_NS = 86_400_000_000_000
+
+_NO_LIMITS = LimitsSet()
 
 
 @dataclass(slots=True)
@@ -92,6 +95,7 @@ class State:
 
     Attributes:
         halted_for: reason of the halt in force, if risk has said one.
+        settings: which of ``limits`` limit anything, for all instruments or for one.
         decided: every order id that was ever approved or refused.
         equity: cash plus positions at last prices, in account currency, kept up to date with every fact.
         reference: equity at the first fact of the UTC day, deposits of the day added.
@@ -102,6 +106,7 @@ class State:
     trading: TradingState = TradingState.HALTED
     halted_for: HaltReason | None = None
     limits: LimitsSet | None = None
+    settings: tuple[str, ...] = ()
     currency: str = ""
     listings: dict[InstrumentId, InstrumentListed] = field(default_factory=dict)
     books: dict[InstrumentId, Book] = field(default_factory=dict)
@@ -120,19 +125,21 @@ class State:
 def decide_order(state: State, event: OrderProposed, stamp: Stamp) -> Sequence[Event]:
     """Approve the order or refuse it, never both and never neither."""
     terms = event.terms
-    breach = judge(_question(state, event, stamp))
+    breach = judge(_question(state, event, stamp), state.settings)
     if breach is not None:
         return [
             OrderRefused(event.order, terms.strategy, terms.instrument, breach.reason, breach.observed, breach.limit)
         ]
-    valid_ms = (state.limits or LimitsSet()).approval_valid_ms
+    valid_ms = (state.limits or _NO_LIMITS).approval_valid_ms
     return [OrderApproved(event.order, terms, stamp.time_ns + valid_ms * NS_PER_MS)]
 
 
 def _question(state: State, event: OrderProposed, stamp: Stamp) -> Question:
     terms = event.terms
     book = state.books.get(terms.instrument) or Book()
-    others = [other for instrument, other in state.books.items() if instrument != terms.instrument]
+    others: list[Book] = []
+    if len(state.books) > 1:
+        others = [other for instrument, other in state.books.items() if instrument != terms.instrument]
     return Question(
         terms=terms,
         decided_ns=event.decided_ns,
@@ -150,13 +157,15 @@ def _question(state: State, event: OrderProposed, stamp: Stamp) -> Question:
         sells=book.sells,
         own_position=book.own.get(terms.strategy, ZERO),
         own_reducing=_own_reducing(state, terms),
-        other_exposure=sum((_exposure(other) for other in others), ZERO),
-        other_open=sum(bool(other.position or other.buys or other.sells) for other in others),
+        other_exposure=sum((_exposure(other) for other in others), ZERO) if others else ZERO,
+        other_open=sum(bool(other.position or other.buys or other.sells) for other in others) if others else 0,
         daily_loss=_daily_loss(state, stamp),
     )
 
 
 def _own_reducing(state: State, terms: OrderTerms) -> Decimal:
+    if not terms.reduce_only and terms.purpose is not Purpose.FLATTEN:
+        return ZERO
     return sum(
         (
             reservation.remaining
@@ -303,7 +312,7 @@ def learn_fill(state: State, event: OrderFilled, stamp: Stamp) -> None:
     """
     if stamp.time_ns >= state.day_ends_ns:
         _begin_day(state, stamp)
-    book = state.books.setdefault(event.instrument, Book())
+    book = _book(state, event.instrument)
     if book.price is None:
         book.price, book.price_ns = DecimalText(str(event.price)), stamp.time_ns
     filled = event.side.sign * event.quantity
@@ -312,10 +321,18 @@ def learn_fill(state: State, event: OrderFilled, stamp: Stamp) -> None:
     book.own[event.strategy] = book.own.get(event.strategy, ZERO) + filled
     reservation = state.reserved.get(event.order)
     if reservation is not None:
-        _reserve(book, reservation.terms.side, -min(event.quantity, reservation.remaining))
-        reservation.remaining -= min(event.quantity, reservation.remaining)
+        used = event.quantity if event.quantity <= reservation.remaining else reservation.remaining
+        _reserve(book, reservation.terms.side, -used)
+        reservation.remaining -= used
         if not reservation.remaining:
             del state.reserved[event.order]
+
+
+def _book(state: State, instrument: InstrumentId) -> Book:
+    book = state.books.get(instrument)
+    if book is None:
+        book = state.books[instrument] = Book()
+    return book
 
 
 def _fee(state: State, event: OrderFilled) -> Decimal:
@@ -335,7 +352,7 @@ def _reserve(book: Book, side: Side, quantity: Decimal) -> None:
 def learn_approved(state: State, event: OrderApproved, _stamp: Stamp) -> None:
     state.decided[event.order] = None
     state.reserved[event.order] = Reservation(event.terms, event.terms.quantity)
-    _reserve(state.books.setdefault(event.terms.instrument, Book()), event.terms.side, event.terms.quantity)
+    _reserve(_book(state, event.terms.instrument), event.terms.side, event.terms.quantity)
 
 
 def learn_refused(state: State, event: OrderRefused, _stamp: Stamp) -> None:
@@ -370,6 +387,7 @@ def learn_funding(state: State, event: FundingPosted, stamp: Stamp) -> None:
 
 def learn_limits(state: State, event: LimitsSet, _stamp: Stamp) -> None:
     state.limits = event
+    state.settings = settings_of(event)
 
 
 def learn_listed(state: State, event: InstrumentListed, _stamp: Stamp) -> None:
