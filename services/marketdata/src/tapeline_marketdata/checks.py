@@ -124,7 +124,7 @@ def fault_of_content(bar: BarClosed) -> Rejected | None:
     texts = (bar.open, bar.high, bar.low, bar.close, bar.volume)
     if not _PLAIN_TEXTS.fullmatch(" ".join(texts)):
         named = zip(FIELDS, texts, strict=True)
-        return next(_not_a_number(field, text) for field, text in named if not PLAIN_DECIMAL.fullmatch(text))
+        return next(not_a_number(field, text) for field, text in named if not PLAIN_DECIMAL.fullmatch(text))
     open_price, high, low, close, volume = map(Decimal, texts)
     if low <= high and low > 0 and low <= open_price <= high and low <= close <= high and volume >= 0:
         return None
@@ -140,7 +140,8 @@ def fault_of_content(bar: BarClosed) -> Rejected | None:
     return Rejected(DataFault.CLOSE_OUTSIDE_RANGE, f"close {bar.close} is outside {bar.low} to {bar.high}")
 
 
-def _not_a_number(field: str, text: str) -> Rejected:
+def not_a_number(field: str, text: str) -> Rejected:
+    """Why this text is no number that a bar or a trade may carry."""
     if text.strip().lstrip("+-").lower() in NOT_FINITE_WORDS:
         return Rejected(DataFault.NOT_FINITE, f"{field} is {text}: a number must be finite")
     return Rejected(DataFault.NOT_A_NUMBER_TEXT, f"{field} is {text[:40]!r}: not a plain decimal such as 0.00001")
