@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
-from tests.backtesting import tapeline, write_bars
+from tests.backtesting import EMA, backtest, tapeline, write_bars
 
 MINUTE_MS = 60_000
 Row = tuple[int, float, float, float, float, float]
@@ -111,3 +111,53 @@ def test_good_input_is_quiet_on_standard_error(tmp_path: Path) -> None:
     code, message = run(write_bars(tmp_path / "bars.parquet", GOOD))
 
     assert (code, message) == (0, "")
+
+
+CONFIG = """
+[run]
+name = "test"
+currency = "USDT"
+[[instrument]]
+name = "BTC/USDT"
+[[strategy]]
+name = "cross"
+kind = "ema_cross"
+instruments = ["BTC/USDT"]
+size = "1"
+"""
+WAVE = [100.0 + 10.0 * math.sin(index / 6.0) for index in range(200)]
+
+
+@pytest.mark.parametrize("minutes", [1, 5, 60])
+def test_bars_of_any_length_are_decided_on(tmp_path: Path, minutes: int) -> None:
+    """The same prices as bars of another length give the same orders: no strategy waits for bars that never come."""
+    step_ms = minutes * MINUTE_MS
+    rows = [
+        (FIRST_MS - FIRST_MS % step_ms + at * step_ms, price, price, price, price, 1.0) for at, price in enumerate(WAVE)
+    ]
+    found = backtest(*EMA, "--data", str(write_bars(tmp_path / "bars.parquet", rows)))
+
+    assert (found["orders"], found["trades"]) == (9, 4)
+
+
+def test_a_configuration_for_bars_of_another_length_is_refused(tmp_path: Path) -> None:
+    """With a configuration the file's bars must be the ones its strategies decide on; the message names both."""
+    rows = [(FIRST_MS + at * 5 * MINUTE_MS, *each[1:]) for at, each in enumerate(GOOD)]
+    config = tmp_path / "tapeline.toml"
+    config.write_text(CONFIG)
+
+    done = tapeline(
+        "backtest",
+        "-c",
+        str(config),
+        "--instrument",
+        "BTC/USDT",
+        "--data",
+        str(write_bars(tmp_path / "five.parquet", rows)),
+    )
+
+    assert done.returncode == 4
+    assert done.stderr.strip() == (
+        "tapeline.toml: key feed.timeframe is 1m, so no strategy would hear the files' bars of 5m: set it to 5m,"
+        " or give files of 1m"
+    )

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import click
 import msgspec
+from msgspec.structs import replace
 
 from tapeline_backtest.feed import Source, bar_count, script, source
 from tapeline_backtest.report import Report, Run, report
@@ -89,6 +90,7 @@ def backtest(to_json: bool, gear: str, folder: Path | None, config: Path | None,
         settings, files = _from_config(config, call) if config is not None else _from_call(call)
         settings = checked(settings)
         sources = _sources(settings, files, call["timeframe"])
+        settings = _deciding_on(settings, sources, config)
     except (BadFile, UnknownTimeframe, ConfigurationInvalid) as trouble:
         _end(str(trouble), EXIT_CONFIGURATION)
     opening = opening_facts(settings, realm=Realm.REPLAY, code_version=code_version())
@@ -207,6 +209,17 @@ def _sources(settings: Settings, files: dict[str, str], timeframe: str | None) -
     if len(lengths) > 1:
         raise ConfigurationInvalid(f"the files have bars of {', '.join(sorted(lengths))}: give files of one timeframe")
     return sources
+
+
+def _deciding_on(settings: Settings, sources: list[Source], config: Path | None) -> Settings:
+    """Strategies decide on the bars that the files have. A configuration says so itself, and must say the same."""
+    found, said = sources[0].file.facts.timeframe, settings.feed.timeframe
+    if config is not None and found != said:
+        raise ConfigurationInvalid(
+            f"{config.name}: key feed.timeframe is {said}, so no strategy would hear the files' bars of {found}:"
+            f" set it to {found}, or give files of {said}"
+        )
+    return replace(settings, feed=replace(settings.feed, timeframe=found))
 
 
 def _report(settings: Settings, sources: list[Source], finished: Finished, gear: str) -> Report:
