@@ -15,7 +15,7 @@ import msgspec
 from tapeline_common.events import DataRejected, Event, FeedOpened
 from tapeline_common.opening import Opening
 from tapeline_common.values import DataFault, InstrumentId
-from tapeline_marketdata.files import BarFile, file_digest
+from tapeline_marketdata.files import BarFile, file_digest, source_detail
 
 
 class Outside(msgspec.Struct, frozen=True, gc=False):
@@ -43,7 +43,7 @@ class Source:
             instrument=self.instrument,
             source=self.path.replace("\\", "/").rpartition("/")[2],
             timeframe=facts.timeframe,
-            detail=f"sha256 {self.digest}; {len(self.file)} bars; time unit {facts.time_unit}",
+            detail=source_detail(self.file, self.digest),
         )
 
 
@@ -75,7 +75,7 @@ def bars_of(one: Source) -> Iterator[Outside]:
     for bars in one.file.slices(one.instrument):
         for raw in bars:
             open_ns, close_ns = raw.open_ns, raw.close_ns
-            if open_ns != expected_ns:
+            if length_ns and open_ns != expected_ns:
                 missing = (open_ns - expected_ns) // length_ns
                 gap = DataRejected(one.instrument, DataFault.GAP, expected_ns, f"{missing} bars missing")
                 yield Outside("marketdata", f"gap:{one.instrument}:{expected_ns}", gap, close_ns)

@@ -19,7 +19,7 @@ from decimal import Decimal
 
 from tapeline_common.events import BarClosed
 from tapeline_common.money import ZERO
-from tapeline_common.values import InstrumentId
+from tapeline_common.values import DecimalText, InstrumentId
 from tapeline_marketdata.bar_rules import BarRule, RuleKind, UnknownRule
 from tapeline_marketdata.timeframe import floor_to_grid
 from tapeline_marketdata.trades import Trade
@@ -86,8 +86,8 @@ class BarBuilder(ABC):
 
     def _bar(self, open_ns: int, close_ns: int, prices: Sequence[Decimal], volume: Decimal) -> BarClosed:
         self._close_ns = close_ns
-        start, high, low, end = (f"{price:f}" for price in prices)
-        return BarClosed(self._instrument, self._timeframe, open_ns, close_ns, start, high, low, end, f"{volume:f}")
+        start, high, low, end, traded = (DecimalText(f"{value:f}") for value in (*prices, volume))
+        return BarClosed(self._instrument, self._timeframe, open_ns, close_ns, start, high, low, end, traded)
 
     def _close(self, forming: Forming) -> BarClosed:
         """The formed bar, closed by its last trade."""

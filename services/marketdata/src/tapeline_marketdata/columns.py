@@ -8,7 +8,7 @@ wrong is a ``BadFile`` that names file, row, column, value and fix. What the col
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -85,19 +85,26 @@ def _missing(path: Path, error: OSError) -> BadFile:
 
 def read_table(path: Path) -> tuple[Any, str]:
     """The file as a table; CSV cells stay text, so that decimals keep the form in which they were printed."""
+    if _is_parquet(path):
+        return _reading(path, lambda: pa.parquet.read_table(path)), "parquet"
+    return _reading(path, lambda: _read_csv(path)), "csv"
+
+
+def _is_parquet(path: Path) -> bool:
     try:
         with open(path, "rb") as file:
             magic = file.read(4)
     except OSError as error:
         raise _missing(path, error) from None
+    if magic != b"PAR1" and path.suffix.lower() in (".parquet", ".pq"):
+        raise BadFile(FileFault.UNREADABLE, f"{path}: not a Parquet file (it does not begin with PAR1): write it anew")
+    return magic == b"PAR1"
+
+
+def _reading(path: Path, read: Callable[[], Any]) -> Any:
+    """What ``read`` returns; its errors as one BadFile."""
     try:
-        if magic == b"PAR1":
-            return pa.parquet.read_table(path), "parquet"
-        if path.suffix.lower() in (".parquet", ".pq"):
-            raise BadFile(
-                FileFault.UNREADABLE, f"{path}: not a Parquet file (it does not begin with PAR1): write it anew"
-            )
-        return _read_csv(path), "csv"
+        return read()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BadFile(
@@ -106,7 +113,8 @@ def read_table(path: Path) -> tuple[Any, str]:
         ) from None
 
 
-def _read_csv(path: Path) -> Any:
+def _csv_header(path: Path) -> tuple[str, list[str]]:
+    """Delimiter and column names of a CSV file."""
     with pa.input_stream(path) as stream:
         head = bytes(stream.read(65_536)).decode("utf-8", errors="replace").removeprefix("﻿")
     if not head.strip():
@@ -120,6 +128,11 @@ def _read_csv(path: Path) -> Any:
             f"{path}: line 1 ({header[:60]}) is data: put the header line ts,open,high,low,close,volume above it"
             " (for trades ts,price,size,side)",
         )
+    return delimiter, cells
+
+
+def _read_csv(path: Path) -> Any:
+    delimiter, cells = _csv_header(path)
     return pa.csv.read_csv(
         path,
         read_options=pa.csv.ReadOptions(column_names=cells, skip_rows=1),
@@ -134,6 +147,19 @@ def is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_trades(columns: Sequence[str]) -> bool:
+    """Whether these columns are those of trades rather than of bars."""
+    names = {name.strip().lower() for name in columns}
+    return "price" in names and not names & {"open", "high", "low", "close"}
+
+
+def columns_in(path: Path) -> list[str]:
+    """The file's columns, without reading what is in them. Raises BadFile."""
+    parquet = _is_parquet(path)
+    names: list[str] = _reading(path, lambda: pa.parquet.read_schema(path).names if parquet else _csv_header(path)[1])
+    return names
 
 
 def find_columns(path: Path, table: Any, wanted: Mapping[str, Sequence[str]], optional: Collection[str] = ()) -> Names:

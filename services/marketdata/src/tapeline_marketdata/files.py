@@ -28,6 +28,7 @@ from tapeline_marketdata.columns import (
     Floats,
     Ints,
     find_columns,
+    is_trades,
     numbers_of,
     read_table,
     texts_of,
@@ -50,7 +51,8 @@ class FileFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What reading a file found out. ``notes`` says in words what was detected rather than given.
 
     ``grid_offset_ns``: where the first bar's grid starts after the epoch, for ``checks.Checker``; the bars that lie
-    elsewhere are counted in ``off_grid_bars``.
+    elsewhere are counted in ``off_grid_bars``. ``timeframe_ns``: 0 if the bars have no fixed length; then there are no
+    gaps and no grid. ``made_from``: what they were built from and how, empty for bars that are read as they are.
     """
 
     path: str
@@ -67,10 +69,11 @@ class FileFacts(msgspec.Struct, frozen=True, kw_only=True):
     grid_offset_ns: int
     off_grid_bars: int
     notes: tuple[str, ...]
+    made_from: str = ""
 
 
 class BarColumns:
-    """The bars of one file as columns, all of one length.
+    """The bars of one file as columns, all with as many rows.
 
     ``open_ns``: int64, UTC ns. ``open`` to ``volume``: float64, for vectorised work (NaN where the file has no number).
     ``texts(name, start, stop)``: the same numbers as decimal text, made slice by slice.
@@ -95,12 +98,19 @@ class BarColumns:
 class BarFile:
     """One file of bars, read and described. ``bars(instrument)`` yields them as objects, in the order of the file."""
 
-    def __init__(self, facts: FileFacts, columns: BarColumns) -> None:
+    def __init__(self, facts: FileFacts, columns: BarColumns, close_ns: Ints | None = None) -> None:
+        """close_ns: int64, UTC ns, for bars that have no fixed length."""
         self.facts = facts
         self.columns = columns
+        self._close_ns = close_ns
 
     def __len__(self) -> int:
         return len(self.columns)
+
+    @property
+    def close_ns(self) -> Ints:
+        """When each bar closes, UTC ns."""
+        return self.columns.open_ns + self.facts.timeframe_ns if self._close_ns is None else self._close_ns
 
     def slices(self, instrument: InstrumentId, start: int = 0, size: int = SLICE_BARS) -> Iterator[list[BarClosed]]:
         """Lists of up to ``size`` bars from row ``start`` (0-based) on."""
@@ -114,11 +124,21 @@ class BarFile:
 
     def _slice(self, instrument: InstrumentId, start: int, stop: int) -> list[BarClosed]:
         timeframe, length_ns = self.facts.timeframe, self.facts.timeframe_ns
-        texts = (self.columns.texts(name, start, stop) for name in NUMBER_COLUMNS)
+        texts = [self.columns.texts(name, start, stop) for name in NUMBER_COLUMNS]
+        if self._close_ns is not None:
+            times = (self.columns.open_ns[start:stop].tolist(), self._close_ns[start:stop].tolist())
+            return [BarClosed(instrument, timeframe, *bar) for bar in zip(*times, *texts, strict=True)]
         return [
             BarClosed(instrument, timeframe, open_ns, open_ns + length_ns, *numbers)
             for open_ns, *numbers in zip(self.columns.open_ns[start:stop].tolist(), *texts, strict=True)
         ]
+
+
+def source_detail(file: BarFile, digest: str) -> str:
+    """What a tape says of the file that bars come from: content, number, time unit, and what they were built from."""
+    facts = file.facts
+    built = f"; built from {facts.made_from}" if facts.made_from else ""
+    return f"sha256 {digest}; {len(file)} bars; time unit {facts.time_unit}{built}"
 
 
 def read_bars(path: str | Path, *, timeframe: str | None = None, strict: bool = True) -> BarFile:
@@ -130,6 +150,12 @@ def read_bars(path: str | Path, *, timeframe: str | None = None, strict: bool = 
     path = Path(path)
     given_ns = None if timeframe is None else parse_timeframe(timeframe)
     table, file_format = read_table(path)
+    if is_trades(table.column_names):
+        raise BadFile(
+            FileFault.MISSING_COLUMN,
+            f"{path}: holds trades (it has a price, and no open): say how bars are built from them, as in"
+            " --bars time:1m",
+        )
     names = find_columns(path, table, COLUMNS)
     if table.num_rows == 0:
         raise BadFile(FileFault.EMPTY, f"{path}: the file has a header but no bars: give one with data")
@@ -139,13 +165,41 @@ def read_bars(path: str | Path, *, timeframe: str | None = None, strict: bool = 
     for name in NUMBER_COLUMNS:
         printed[name], floats[name] = numbers_of(path, names[name], whole(table.column(names[name])))
     columns = BarColumns(open_ns, floats, printed)
-    length_ns, timeframe_note = _timeframe(path, open_ns, given_ns)
+    built = _built(path, table, given_ns)
+    if built is None:
+        (length_ns, timeframe_note), close_ns = _timeframe(path, open_ns, given_ns), None
+        timeframe = format_timeframe(length_ns)
+    else:
+        timeframe, close_ns = built
+        length_ns, timeframe_note = 0, [f"{timeframe} bars, as the file says"]
     if strict:
         _refuse_bad_rows(path, names, columns, length_ns, first_line=2 if file_format == "csv" else None)
     if names["ts"].lower() != "ts":
         notes.insert(0, f"open time taken from column {names['ts']!r}")
-    facts = _facts(path, file_format, names["ts"], unit, length_ns, open_ns, (*notes, *timeframe_note))
-    return BarFile(facts, columns)
+    facts = facts_of(path, file_format, names["ts"], unit, (timeframe, length_ns), open_ns, (*notes, *timeframe_note))
+    return BarFile(facts, columns, close_ns)
+
+
+TIMEFRAME_KEY = b"tapeline.timeframe"
+"""Where a Parquet file of bars without a fixed length says what they are."""
+
+CLOSE_COLUMN = "close_ts"
+"""Closing times of such bars, UTC ns."""
+
+
+def _built(path: Path, table: Any, given_ns: int | None) -> tuple[str, Ints] | None:
+    """Name and closing times of bars that ``tapeline bars`` built without a fixed length; None for all others."""
+    said = (table.schema.metadata or {}).get(TIMEFRAME_KEY)
+    if said is None or CLOSE_COLUMN not in table.column_names:
+        return None
+    timeframe = said.decode()
+    if given_ns is not None:
+        raise BadFile(
+            FileFault.TIMEFRAME_UNKNOWN,
+            f"{path}: holds {timeframe} bars, not {format_timeframe(given_ns)}: leave the timeframe away",
+        )
+    close_ns, _, _ = times_ns(path, CLOSE_COLUMN, whole(table.column(CLOSE_COLUMN)))
+    return timeframe, close_ns
 
 
 def _timeframe(path: Path, open_ns: Ints, given_ns: int | None) -> tuple[int, list[str]]:
@@ -170,12 +224,20 @@ def _timeframe(path: Path, open_ns: Ints, given_ns: int | None) -> tuple[int, li
     return given_ns, []
 
 
-def _facts(
-    path: Path, file_format: str, time_column: str, unit: str, length_ns: int, open_ns: Ints, notes: tuple[str, ...]
+def facts_of(
+    path: Path,
+    file_format: str,
+    time_column: str,
+    unit: str,
+    timeframe: tuple[str, int],
+    open_ns: Ints,
+    notes: tuple[str, ...],
 ) -> FileFacts:
+    """What there is to say of bars that open at ``open_ns``. timeframe: its name, and its length or 0."""
+    name, length_ns = timeframe
     steps = np.diff(open_ns)
-    gaps = steps[steps > length_ns]
-    off_grid = int(np.count_nonzero((open_ns - open_ns[0]) % length_ns))
+    gaps = steps[steps > length_ns] if length_ns else steps[:0]
+    off_grid = int(np.count_nonzero((open_ns - open_ns[0]) % length_ns)) if length_ns else 0
     if off_grid:
         notes = (*notes, f"{off_grid} bars open off the grid of the first one")
     return FileFacts(
@@ -184,13 +246,13 @@ def _facts(
         rows=len(open_ns),
         time_column=time_column,
         time_unit=unit,
-        timeframe=format_timeframe(length_ns),
+        timeframe=name,
         timeframe_ns=length_ns,
         first_open_ns=int(open_ns[0]),
         last_open_ns=int(open_ns[-1]),
         gaps=len(gaps),
-        missing_bars=int((gaps // length_ns - 1).sum()),
-        grid_offset_ns=int(open_ns[0] % length_ns),
+        missing_bars=int((gaps // length_ns - 1).sum()) if length_ns else 0,
+        grid_offset_ns=int(open_ns[0] % length_ns) if length_ns else 0,
         off_grid_bars=off_grid,
         notes=notes,
     )
@@ -231,7 +293,7 @@ def _row_checks(columns: BarColumns, length_ns: int) -> Iterator[tuple[FileFault
 
     For text columns a comparison of floats can only miss a difference beyond the 17th digit; ``checks`` finds that.
     """
-    steps = np.diff(columns.open_ns, prepend=columns.open_ns[0] - length_ns)
+    steps = np.diff(columns.open_ns, prepend=columns.open_ns[0] - max(length_ns, 1))
     yield FileFault.UNSORTED, "ts", steps < 0, "sort the file by time"
     yield FileFault.DUPLICATE_TIME, "ts", steps == 0, "keep one bar for each time"
     overlap = (steps > 0) & (steps < length_ns)

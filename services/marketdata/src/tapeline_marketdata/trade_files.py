@@ -116,13 +116,6 @@ class TradeFile:
         )
 
 
-def is_trade_file(path: str | Path) -> bool:
-    """Whether the columns are those of trades rather than of bars. Raises BadFile if the file cannot be read."""
-    table, _ = read_table(Path(path))
-    names = {name.strip().lower() for name in table.column_names}
-    return "price" in names and not names & {"open", "high", "low", "close"}
-
-
 def read_trades(path: str | Path) -> TradeFile:
     """Read a Parquet or CSV file of trades. Raises BadFile for faults of the file as a whole."""
     path = Path(path)
