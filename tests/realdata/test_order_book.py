@@ -19,14 +19,19 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 
+from tapeline_common.values import Side
 from tapeline_marketdata.bars import decimal_text
 from tapeline_marketdata.depth_files import read_depth
 from tapeline_marketdata.order_book import Applied, BookFault, Diff, Held, Level, OrderBook, Refused, Snapshot
+from tapeline_marketdata.queue_position import Cancels, QueuePosition
+from tapeline_marketdata.trade_files import read_trades
+from tapeline_marketdata.trades import Trade
 
 DATA = Path(os.environ.get("TAPELINE_DATA") or Path(__file__).parents[2].parent / "shared" / "data")
 TICKS = DATA / "ticks" / "binance_usdm"
 DEPTH = TICKS / "BTCUSDT_PERP_20240808_l2.parquet"
 BEST = TICKS / "BTCUSDT_PERP_20240808_bbo.parquet"
+TRADES = TICKS / "BTCUSDT_PERP_20240808_trades.parquet"
 RAW = DATA / "raw" / "hftbacktest" / "usdm_btcusdt_20240808_first20s.jsonl.gz"
 BYBIT = DATA / "raw" / "nautilus" / "bybit_xrpusdt-ob500.data.zip"
 
@@ -187,3 +192,66 @@ def test_bybit_counts_every_message() -> None:
         assert isinstance(outcome, Applied), outcome
         assert (len(book.bid_levels()), len(book.ask_levels())) == (500, 500)
     assert len(lines) == 50
+
+
+def test_recorded_trades_and_books_move_orders_up_the_queue() -> None:
+    """Imagined orders at the best prices, two every 20 messages, through the recorded trades and the book beside them.
+
+    No order is ahead of one with better assumptions, and whatever filled was traded: at its price as much as stood
+    before it and it asked for, or beyond its price.
+    """
+    depth = pyarrow.parquet.read_table(DEPTH, columns=["trade_ms", "msg_seq"]).to_pydict()
+    message_ms = dict(zip(depth["msg_seq"], depth["trade_ms"], strict=True))
+    trades = [one for one in read_trades(TRADES).trades() if isinstance(one, Trade)]
+    trade_ms = pyarrow.parquet.read_table(TRADES, columns=["trade_ms"])["trade_ms"].to_pylist()
+    book, orders, at, filled = OrderBook(), list[Imagined](), 0, 0
+    for number, message in enumerate(read_depth(DEPTH).messages()):
+        while at < len(trades) and trade_ms[at] <= message_ms[number]:
+            for order in orders:
+                order.trade(trades[at])
+            at += 1
+        book.take(message.book)
+        for order in orders:
+            order.see(book)
+        if book.ready and number % 20 == 0:
+            orders += [Imagined(side, book) for side in Side]
+        filled += sum(order.is_filled for order in orders)
+        orders = [order for order in orders if not order.is_filled]
+    assert (at, filled, len(orders)) == (5152, 243, 41)
+
+
+class Imagined:
+    """One order by both assumptions, and what was traded since it joined."""
+
+    def __init__(self, side: Side, book: OrderBook) -> None:
+        best = book.best_bid if side is Side.BUY else book.best_ask
+        assert best is not None
+        self.size = Decimal("0.5")
+        self.ahead = best[1]
+        self.both = [QueuePosition(side, best[0], self.size, book, cancels) for cancels in Cancels]
+        self.traded = Decimal(0)
+        self.passed = False
+
+    def trade(self, trade: Trade) -> None:
+        order = self.both[0]
+        if trade.side is not order.side:
+            self.passed = self.passed or (order.price - trade.price) * order.side.sign > 0
+            self.traded += trade.size if trade.price == order.price else 0
+        self._judge([order.on_trade(trade) for order in self.both])
+
+    def see(self, book: OrderBook) -> None:
+        order = self.both[0]
+        other = book.best_ask if order.side is Side.BUY else book.best_bid
+        self.passed = self.passed or (other is not None and (order.price - other[0]) * order.side.sign >= 0)
+        self._judge([order.on_book(book) for order in self.both])
+
+    @property
+    def is_filled(self) -> bool:
+        return self.both[0].remaining == 0
+
+    def _judge(self, fills: list[Decimal]) -> None:
+        worst, even = self.both
+        assert even.ahead <= worst.ahead <= self.ahead
+        assert even.remaining <= worst.remaining
+        if any(fills) and not self.passed:
+            assert self.traded >= self.size - even.remaining
