@@ -268,7 +268,7 @@ class BarClosed(Event, frozen=True, gc=False):
 
 
 class DataRejected(Event, frozen=True, gc=False):
-    """A bar that was not accepted as it came, or (GAP) bars that never came."""
+    """A bar or trade that was not accepted as it came, or (GAP) bars that never came."""
 
     about: ClassVar[str] = "instrument"
     instrument: InstrumentId

@@ -119,7 +119,7 @@ class PositionSide(StrEnum):
 
 
 class DataFault(StrEnum):
-    """Why a bar was not accepted as it came."""
+    """Why a bar, or a trade that bars are built from, was not accepted as it came."""
 
     GAP = "GAP"
     DUPLICATE = "DUPLICATE"
@@ -133,6 +133,8 @@ class DataFault(StrEnum):
     NON_POSITIVE_PRICE = "NON_POSITIVE_PRICE"
     NEGATIVE_VOLUME = "NEGATIVE_VOLUME"
     OFF_GRID = "OFF_GRID"
+    NON_POSITIVE_SIZE = "NON_POSITIVE_SIZE"
+    SIDE_MISSING = "SIDE_MISSING"
 
 
 class FeedTroubleKind(StrEnum):

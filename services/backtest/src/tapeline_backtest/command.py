@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import click
 import msgspec
+from msgspec.structs import replace
 
 from tapeline_backtest.feed import Source, bar_count, script, source
 from tapeline_backtest.report import Report, Run, report
@@ -36,7 +37,10 @@ from tapeline_common.settings import (
 from tapeline_common.values import Realm
 from tapeline_common.version import code_version
 from tapeline_common.wiring import checked
-from tapeline_marketdata.files import BadFile, read_bars
+from tapeline_marketdata.bar_rules import BarRule, parse_rule, rule_of
+from tapeline_marketdata.built_bars import build_bars
+from tapeline_marketdata.columns import BadFile, columns_in, is_trades
+from tapeline_marketdata.files import BarFile, read_bars
 from tapeline_marketdata.timeframe import UnknownTimeframe
 
 QUOTES = ("USDT", "USDC", "BUSD", "USD", "EUR", "GBP", "JPY", "BTC", "ETH")
@@ -82,6 +86,7 @@ ZERO, ONE = Decimal(0), Decimal(1)
 @click.option("--slippage-bps", type=Amount(least=ZERO), default=ZERO, show_default=True, help="On taker fills.")
 @click.option("--participation", type=Amount(above=ZERO), help="Most of a bar's volume our fills may take.")
 @click.option("--data", "data", multiple=True, help="Parquet or CSV file of bars; repeat for several instruments.")
+@click.option("--bars", "rule", metavar="RULE", help="The files hold trades: build bars, such as tick:500 or time:1m.")
 @click.option("--instrument", "names", multiple=True, help="Name such as BTC/USD for each --data, in order.")
 @click.option("-i", "--timeframe", help="Length of the files' bars, where it cannot be told from them.")
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="A tapeline.toml: the same file as live.")
@@ -98,9 +103,11 @@ def backtest(
 ) -> None:
     """Run a strategy over recorded bars and report what it would have done."""
     try:
+        call["config"] = config
         settings, files = _from_config(config, call) if config is not None else _from_call(call)
         settings = checked(settings)
-        sources = _sources(settings, files, call["timeframe"])
+        sources = _sources(settings, files, call["timeframe"], _rule(settings, files, call))
+        settings = _deciding_on(settings, sources, config)
     except (BadFile, UnknownTimeframe, ConfigurationInvalid) as trouble:
         _end(str(trouble), EXIT_CONFIGURATION)
     opening = opening_facts(settings, realm=Realm.REPLAY, code_version=code_version())
@@ -219,15 +226,39 @@ def _parameters(params: tuple[str, ...]) -> Parameters:
     return given
 
 
-def _sources(settings: Settings, files: dict[str, str], timeframe: str | None) -> list[Source]:
+def _rule(settings: Settings, files: dict[str, str], call: dict[str, Any]) -> BarRule | None:
+    """How bars are built from files of trades: as --bars says, or as the configured timeframe does for a live run."""
+    if call["rule"] is not None:
+        if call["timeframe"] is not None:
+            raise click.UsageError("--bars says how long bars are: leave --timeframe away")
+        return parse_rule(call["rule"])
+    if call["config"] is None or not all(is_trades(columns_in(Path(path))) for path in files.values()):
+        return None
+    return rule_of(settings.feed.timeframe)
+
+
+def _sources(settings: Settings, files: dict[str, str], timeframe: str | None, rule: BarRule | None) -> list[Source]:
+    def read(path: str) -> BarFile:
+        return read_bars(path, timeframe=timeframe) if rule is None else build_bars(path, rule)
+
     sources = [
-        source(instrument_id(table), files[table.name], read_bars(files[table.name], timeframe=timeframe))
-        for table in settings.instrument
+        source(instrument_id(table), files[table.name], read(files[table.name])) for table in settings.instrument
     ]
     lengths = {one.file.facts.timeframe for one in sources}
     if len(lengths) > 1:
         raise ConfigurationInvalid(f"the files have bars of {', '.join(sorted(lengths))}: give files of one timeframe")
     return sources
+
+
+def _deciding_on(settings: Settings, sources: list[Source], config: Path | None) -> Settings:
+    """Strategies decide on the bars that the files have. A configuration says so itself, and must say the same."""
+    found, said = sources[0].file.facts.timeframe, settings.feed.timeframe
+    if config is not None and found != said:
+        raise ConfigurationInvalid(
+            f"{config.name}: key feed.timeframe is {said}, so no strategy would hear the files' bars of {found}:"
+            f" set it to {found}, or give files of {said}"
+        )
+    return replace(settings, feed=replace(settings.feed, timeframe=found))
 
 
 def _report(settings: Settings, sources: list[Source], finished: Finished, gear: str) -> Report:

@@ -15,7 +15,7 @@ import msgspec
 from tapeline_common.events import DataRejected, Event, FeedOpened
 from tapeline_common.opening import Opening
 from tapeline_common.values import DataFault, InstrumentId
-from tapeline_marketdata.files import BarFile, file_digest
+from tapeline_marketdata.files import BarFile, file_digest, source_detail
 
 
 class Outside(msgspec.Struct, frozen=True, gc=False):
@@ -43,7 +43,7 @@ class Source:
             instrument=self.instrument,
             source=self.path.replace("\\", "/").rpartition("/")[2],
             timeframe=facts.timeframe,
-            detail=f"sha256 {self.digest}; {len(self.file)} bars; time unit {facts.time_unit}",
+            detail=source_detail(self.file, self.digest),
         )
 
 
@@ -65,12 +65,13 @@ def script(opening: Sequence[Opening], sources: Sequence[Source]) -> Iterator[Ou
 def bars_of(one: Source) -> Iterator[Outside]:
     """One file's bars, each gap said before the bar that ends it."""
     facts = one.file.facts
+    length_ns = facts.timeframe_ns
     prefix = f"bar:{one.instrument}:{facts.timeframe}:"
     expected_ns = int(one.file.columns.open_ns[0])
     for bars in one.file.slices(one.instrument):
         for raw in bars:
             open_ns, close_ns = raw.open_ns, raw.close_ns
-            if open_ns != expected_ns:
+            if length_ns and open_ns != expected_ns:
                 yield _gap(one, expected_ns, open_ns, close_ns)
             expected_ns = close_ns
             yield Outside("marketdata", f"{prefix}{open_ns}", raw, close_ns)

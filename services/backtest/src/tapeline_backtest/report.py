@@ -253,7 +253,7 @@ class Curve:
 
 def equity_curve(run: Run, collected: Collected) -> Curve:
     """Cash after the fills of each bar plus positions at its close."""
-    closes = [(one.file.columns.open_ns + one.file.facts.timeframe_ns, one) for one in run.sources]
+    closes = [(one.file.close_ns, one) for one in run.sources]
     time_ns = closes[0][0] if len(closes) == 1 else np.unique(np.concatenate([each for each, _ in closes]))
     cash = np.zeros(len(time_ns))
     invested = np.zeros(len(time_ns), dtype=bool)
