@@ -14,9 +14,11 @@ from pathlib import Path
 import asyncpg
 import click
 
-from tapeline_common.commands_shared import as_json, fail, write_json
+from tapeline_common.commands_shared import as_json, fail, tape_option, write_json
 from tapeline_common.embedded import running_stack
-from tapeline_common.process import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_NOT_RUNNING
+from tapeline_common.process import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_NOT_RUNNING, EXIT_USAGE
+from tapeline_common.tape_file import TapeFileUnreadable
+from tapeline_common.tape_file_verify import verify_file
 from tapeline_ledger.migrate import MigrationRefused, migrate, set_passwords
 from tapeline_ledger.rebuild import LedgerRunning, rebuild
 from tapeline_ledger.verify import verify
@@ -91,12 +93,19 @@ def _in_tapeline(dsn: str) -> str:
 @click.command("verify")
 @_data
 @_dsn_file
+@tape_option
 @as_json
-def verify_command(data: Path, dsn_file: Path | None, to_json: bool) -> None:
+def verify_command(data: Path, dsn_file: Path | None, tape_file: Path | None, to_json: bool) -> None:
     """Walk the hash chain; name the first position that is wrong, and end with exit code 1."""
+    if dsn_file is not None and tape_file is not None:
+        fail("--dsn-file and --tape name two tapes: give one of them", EXIT_USAGE)
     started = time.perf_counter()
     try:
-        result = asyncio.run(verify(_dsn(data, dsn_file, "ledger-dsn")))
+        result = (
+            asyncio.run(verify(_dsn(data, dsn_file, "ledger-dsn"))) if tape_file is None else verify_file(tape_file)
+        )
+    except TapeFileUnreadable as trouble:
+        fail(str(trouble), EXIT_CONFIGURATION)
     except _CONNECTION as trouble:
         fail(f"the database does not answer as asked: {trouble}", EXIT_ERROR)
     elapsed_s = time.perf_counter() - started
