@@ -22,7 +22,6 @@ from tapeline_common.tape import Page, ReadRequest
 from tapeline_common.tape_file_format import Segment
 from tapeline_common.wire import GENESIS
 
-
 LONGEST_DESCRIPTION = 4096
 """Bytes of a segment's description, which has a dozen short fields; a longer one is damage and not read."""
 

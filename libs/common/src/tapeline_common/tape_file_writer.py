@@ -14,16 +14,14 @@ import queue
 import threading
 import zlib
 from bisect import bisect_left
-from collections.abc import Sequence
 from io import FileIO
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from tapeline_common.sequencer import Recorded
 from tapeline_common.tape_file_format import (
@@ -39,13 +37,14 @@ from tapeline_common.tape_file_format import (
 )
 from tapeline_common.wire import GENESIS, chain_all
 
+if TYPE_CHECKING:
+    from tapeline_common.recording import Lengths
+
 SEGMENT_BYTES = 1024 * 1024
 """Bytes of facts in a segment, about 2,500 facts: found and unpacked in a few milliseconds, and small enough that the
 buffer grows without being moved about."""
 
 QUEUED_SEGMENTS = 8
-
-Lengths: TypeAlias = Sequence[int] | NDArray[np.integer[Any]]
 
 _envelope_decoder = msgspec.json.Decoder(Envelope)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,12 +15,14 @@ from typing import Any, NoReturn
 import click
 import msgspec
 
-from tapeline_backtest.feed import Source, bar_count, script, source
+from tapeline_backtest.feed import Outside, Source, bar_count, script, source
+from tapeline_backtest.recording import RecordFailed, RecordRefused, recording
 from tapeline_backtest.report import Report, Run, report
 from tapeline_backtest.runner import Finished, Progress, run_loop
 from tapeline_common.events import Parameters
 from tapeline_common.opening import instrument_id, opening_facts
-from tapeline_common.process import EXIT_CONFIGURATION, EXIT_ERROR
+from tapeline_common.process import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_USAGE
+from tapeline_common.recording import Recorder
 from tapeline_common.settings import (
     ConfigurationInvalid,
     FeedTable,
@@ -82,6 +85,8 @@ ZERO, ONE = Decimal(0), Decimal(1)
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="A tapeline.toml: the same file as live.")
 @click.option("--gear", type=click.Choice(["loop", "wire"]), default="loop", show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), help="Wire gear: keep its servers' data here.")
+@click.option("--record", metavar="PLACE", help="Keep the tape: FILE.tape, postgres:FOLDER or postgres:DSN.")
+@click.option("--force", is_flag=True, help="With --record: replace a tape file that is there.")
 @click.option("--json", "to_json", is_flag=True, help="Print one JSON object, for programs.")
 def backtest(to_json: bool, gear: str, folder: Path | None, config: Path | None, **call: Any) -> None:
     """Run a strategy over recorded bars and report what it would have done."""
@@ -93,23 +98,37 @@ def backtest(to_json: bool, gear: str, folder: Path | None, config: Path | None,
         _end(str(trouble), EXIT_CONFIGURATION)
     opening = opening_facts(settings, realm=Realm.REPLAY, code_version=code_version())
     lines = script(opening, sources)
-    if gear == "wire":
-        from tapeline_backtest.wire_runner import WireFailed, run_wire
-        from tapeline_common.commands_run import default_config
-
-        try:
-            finished = run_wire(lines, default_config(), folder, _progress(bar_count(sources), to_json))
-        except WireFailed as trouble:
-            _end(str(trouble), EXIT_ERROR)
-    else:
-        finished = run_loop(lines, _progress(bar_count(sources), to_json))
+    said = _progress(bar_count(sources), to_json)
+    try:
+        with recording(call["record"], force=call["force"]) as recorder:
+            finished = _run(gear, lines, folder, said, recorder)
+    except RecordRefused as trouble:
+        _end(str(trouble), EXIT_USAGE)
+    except RecordFailed as trouble:
+        _end(str(trouble), EXIT_ERROR)
     result = _report(settings, sources, finished, gear)
+    if recorder is not None:
+        result = msgspec.structs.replace(result, record=recorder.record())
     if to_json:
         click.echo(msgspec.json.encode(result))
     else:
         from tapeline_backtest.tables import print_report
 
         print_report(result)
+
+
+def _run(
+    gear: str, lines: Iterable[Outside], folder: Path | None, progress: Progress | None, recorder: Recorder | None
+) -> Finished:
+    if gear == "loop":
+        return run_loop(lines, progress, recorder)
+    from tapeline_backtest.wire_runner import WireFailed, run_wire
+    from tapeline_common.commands_run import default_config
+
+    try:
+        return run_wire(lines, default_config(), folder, progress, recorder)
+    except WireFailed as trouble:
+        _end(str(trouble), EXIT_ERROR)
 
 
 def _end(message: str, code: int) -> NoReturn:

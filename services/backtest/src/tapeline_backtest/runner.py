@@ -10,6 +10,7 @@ from tapeline_backtest.feed import Outside
 from tapeline_backtest.report import Collected
 from tapeline_bandit.service import SERVICE as BANDIT
 from tapeline_common.loop import Loop
+from tapeline_common.recording import Recorder
 from tapeline_common.sequencer import Recorded
 from tapeline_common.wiring import Service, in_author_order
 from tapeline_execution.service import SERVICE as EXECUTION
@@ -39,13 +40,16 @@ class Finished:
     elapsed_s: float
 
 
-def run_loop(script: Iterable[Outside], progress: Progress | None = None) -> Finished:
-    """Feed the script to the loop gear."""
+def run_loop(script: Iterable[Outside], progress: Progress | None = None, recorder: Recorder | None = None) -> Finished:
+    """Feed the script to the loop gear; ``recorder`` gets every fact, and is left open."""
     collected = Collected()
     take = collected.take
+    record = None if recorder is None else recorder.take
 
     def keep(recorded: Recorded) -> None:
         take(recorded.fact)
+        if record is not None:
+            record(recorded)
 
     cores = in_author_order([LEDGER_CORE, *(core for service in SERVICES for core in service.cores)])
     loop = Loop(cores, [worker for service in SERVICES for worker in service.workers], keep)
