@@ -153,11 +153,11 @@ def read_end(frame: bytes) -> End | None:
 
 
 def frame_bytes(start: bytes) -> int:
-    """Length of the skippable frame that begins with these ``FRAME_HEAD_BYTES``; 0 if they begin no segment."""
+    """Length of the frame before a segment, or of the end, that begins with these ``FRAME_HEAD_BYTES``; else 0."""
     if len(start) != FRAME_HEAD_BYTES:
         return 0
     magic, length = _SKIPPABLE.unpack(start)
-    return FRAME_HEAD_BYTES + int(length) if magic == _SEGMENT else 0
+    return FRAME_HEAD_BYTES + int(length) if magic in (_SEGMENT, _END) else 0
 
 
 def read_segment(frame: bytes) -> Segment | None:

@@ -14,6 +14,7 @@ import queue
 import threading
 import zlib
 from bisect import bisect_left
+from contextlib import suppress
 from io import FileIO
 from itertools import pairwise
 from pathlib import Path
@@ -75,14 +76,14 @@ class TapeWriter:
         self._hash = self._cut_hash = GENESIS
         self._segments: list[Segment] = []
         self._offset = 0
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None
         self._closed = False
         self._queue: queue.Queue[tuple[bytearray, bytes] | None] = queue.Queue(QUEUED_SEGMENTS)
         self._thread = threading.Thread(target=self._work, name=f"tape file {path.name}", daemon=True)
         self._write(HEAD)
         if self._failure is not None:
             self._file.close()
-            raise TapeFileRefused(self._trouble()) from self._failure
+            raise TapeFileRefused(f"{path} cannot be written ({self._failure.strerror})") from self._failure
         self._thread.start()
 
     def take(self, recorded: Recorded) -> None:
@@ -217,7 +218,8 @@ class TapeWriter:
             self._offset += len(data)
         except OSError as trouble:
             self._failure = trouble
-            self._file.truncate(self._offset)
+            with suppress(OSError):
+                self._file.truncate(self._offset)
 
     def _raise_failure(self) -> None:
         if self._failure is not None:

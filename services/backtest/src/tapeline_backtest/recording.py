@@ -46,6 +46,8 @@ def recording(place: str | None, *, force: bool) -> Iterator[Recording | None]:
     Raises ``RecordRefused`` before the block and ``RecordFailed`` from it.
     """
     if place is None:
+        if force:
+            raise RecordRefused("--force replaces what --record names: give --record as well, or leave it out")
         yield None
         return
     try:
