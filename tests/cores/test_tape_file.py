@@ -15,10 +15,11 @@ import pytest
 from tests.tape_files import NOON_NS, numbered, payloads_of, read, write
 
 from tapeline_common import tape_file_format as form
+from tapeline_common.recording import RecordingFailed, RecordingRefused
 from tapeline_common.sequencer import Recorded
 from tapeline_common.tape_file import Ending, TapeDamaged, TapeFile, TapeFileUnreadable
 from tapeline_common.tape_file_verify import verify_file
-from tapeline_common.tape_file_writer import TapeFileFailed, TapeFileRefused, TapeWriter
+from tapeline_common.tape_file_writer import TapeWriter
 from tapeline_common.verification import FirstFault, VerifyFault
 from tapeline_common.wire import GENESIS, chain, chain_naive, encode
 
@@ -47,7 +48,7 @@ def take_all(writer: TapeWriter, records: Sequence[Recorded], then: Callable[[],
 def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
     """Without ``replace`` nothing is overwritten; with it a tape file is, and the new one is whole."""
     path = write(tmp_path / "run.tape", RECORDS)
-    with pytest.raises(TapeFileRefused, match=r"run\.tape is there already.*--force"):
+    with pytest.raises(RecordingRefused, match=r"run\.tape is there already.*--force"):
         TapeWriter(path)
     assert read(path) == payloads_of(RECORDS)
     assert read(write(path, RECORDS[:2])) == payloads_of(RECORDS[:2])
@@ -57,14 +58,14 @@ def test_only_tape_files_are_replaced(tmp_path: Path) -> None:
     """A mistyped name costs nobody his data: what is no tape file is never overwritten."""
     path = tmp_path / "bars.parquet"
     path.write_bytes(b"PAR1 and a year of minutes")
-    with pytest.raises(TapeFileRefused, match=r"bars\.parquet is no tape file"):
+    with pytest.raises(RecordingRefused, match=r"bars\.parquet is no tape file"):
         TapeWriter(path, replace=True)
     assert path.read_bytes() == b"PAR1 and a year of minutes"
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     """The folder is not made: a mistyped one should not fill with tapes."""
-    with pytest.raises(TapeFileRefused, match=r"there is no folder .*nowhere"):
+    with pytest.raises(RecordingRefused, match=r"there is no folder .*nowhere"):
         TapeWriter(tmp_path / "nowhere" / "run.tape")
 
 
@@ -72,7 +73,7 @@ def test_a_full_disk_at_the_start_is_named() -> None:
     """The very first bytes fail: refused before the run begins."""
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
-    with pytest.raises(TapeFileRefused, match=r"/dev/full cannot be written .*space"):
+    with pytest.raises(RecordingRefused, match=r"/dev/full cannot be written .*space"):
         TapeWriter(Path("/dev/full"), replace=True)
 
 
@@ -96,7 +97,7 @@ def test_a_disk_that_fills_up_leaves_a_readable_part(tmp_path: Path, monkeypatch
 
     file = writer._file
     writer._file = Filling()  # type: ignore[assignment]
-    with pytest.raises(TapeFileFailed, match=r"No space left on device.*up to position"), writer:
+    with pytest.raises(RecordingFailed, match=r"No space left on device.*up to position"), writer:
         take_all(writer, RECORDS)
     with TapeFile(path) as tape:
         assert tape.ending is Ending.MISSING

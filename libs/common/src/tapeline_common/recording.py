@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     Lengths: TypeAlias = Sequence[int] | NDArray[np.integer[Any]]
 
 
+class RecordingRefused(Exception):
+    """There is nowhere to record to; the message names the place and the fix. Nothing was changed."""
+
+
+class RecordingFailed(Exception):
+    """Recording stopped in the middle of a run; the message says what is kept."""
+
+
 class Recorder(Protocol):
     """Takes the facts of one run from position 1 on."""
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from tapeline_common.recording import RecordingFailed, RecordingRefused
 from tapeline_common.sequencer import Recorded
 from tapeline_common.tape_file_format import (
     HEAD,
@@ -50,14 +51,6 @@ QUEUED_SEGMENTS = 8
 _envelope_decoder = msgspec.json.Decoder(Envelope)
 
 
-class TapeFileRefused(Exception):
-    """The file cannot be opened for writing; the message names it and the fix."""
-
-
-class TapeFileFailed(Exception):
-    """Writing stopped, for instance on a full disk. What was written before can be read."""
-
-
 class TapeWriter:
     """Appends facts to a new tape file; a context manager that ends the file if its block ends well.
 
@@ -65,7 +58,7 @@ class TapeWriter:
         path: where; its folder must exist.
         replace: overwrite a tape file that is there. Any other kind of file is never overwritten.
 
-    Raises ``TapeFileRefused`` at once, and ``TapeFileFailed`` from any later call when the disk fails.
+    Raises ``RecordingRefused`` at once, and ``RecordingFailed`` from any later call when the disk fails.
     """
 
     def __init__(self, path: Path, *, replace: bool = False, segment_bytes: int = SEGMENT_BYTES) -> None:
@@ -83,7 +76,7 @@ class TapeWriter:
         self._write(HEAD)
         if self._failure is not None:
             self._file.close()
-            raise TapeFileRefused(f"{path} cannot be written ({self._failure.strerror})") from self._failure
+            raise RecordingRefused(f"{path} cannot be written ({self._failure.strerror})") from self._failure
         self._thread.start()
 
     def take(self, recorded: Recorded) -> None:
@@ -225,7 +218,7 @@ class TapeWriter:
         if self._failure is not None:
             if not isinstance(self._failure, OSError):
                 raise self._failure
-            raise TapeFileFailed(self._trouble()) from self._failure
+            raise RecordingFailed(self._trouble()) from self._failure
 
     def _trouble(self) -> str:
         reason = getattr(self._failure, "strerror", None) or str(self._failure)
@@ -246,11 +239,11 @@ def _opened(path: Path, replace: bool) -> FileIO:
             _refuse_other(path)
         return path.open("wb" if replace else "xb", buffering=0)
     except FileExistsError:
-        raise TapeFileRefused(f"{path} is there already: name another file, or replace it with --force") from None
+        raise RecordingRefused(f"{path} is there already: name another file, or replace it with --force") from None
     except FileNotFoundError:
-        raise TapeFileRefused(f"{path} cannot be made: there is no folder {path.parent}") from None
+        raise RecordingRefused(f"{path} cannot be made: there is no folder {path.parent}") from None
     except OSError as trouble:
-        raise TapeFileRefused(f"{path} cannot be written ({trouble.strerror}): name another file") from trouble
+        raise RecordingRefused(f"{path} cannot be written ({trouble.strerror}): name another file") from trouble
 
 
 def _refuse_other(path: Path) -> None:
@@ -258,4 +251,4 @@ def _refuse_other(path: Path) -> None:
         try:
             check_head(file.read(4096))
         except NoTapeFile:
-            raise TapeFileRefused(f"{path} is no tape file, so it is not replaced: name another file") from None
+            raise RecordingRefused(f"{path} is no tape file, so it is not replaced: name another file") from None

@@ -16,13 +16,13 @@ import click
 import msgspec
 
 from tapeline_backtest.feed import Outside, Source, bar_count, script, source
-from tapeline_backtest.recording import RecordFailed, RecordRefused, recording
+from tapeline_backtest.recording import recording
 from tapeline_backtest.report import Report, Run, report
 from tapeline_backtest.runner import Finished, Progress, run_loop
 from tapeline_common.events import Parameters
 from tapeline_common.opening import instrument_id, opening_facts
 from tapeline_common.process import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_USAGE
-from tapeline_common.recording import Recorder
+from tapeline_common.recording import Recorder, RecordingFailed, RecordingRefused
 from tapeline_common.settings import (
     ConfigurationInvalid,
     FeedTable,
@@ -85,8 +85,10 @@ ZERO, ONE = Decimal(0), Decimal(1)
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="A tapeline.toml: the same file as live.")
 @click.option("--gear", type=click.Choice(["loop", "wire"]), default="loop", show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), help="Wire gear: keep its servers' data here.")
-@click.option("--record", metavar="PLACE", help="Keep the tape: FILE.tape, postgres:FOLDER or postgres:DSN.")
-@click.option("--force", is_flag=True, help="With --record: replace a tape file that is there.")
+@click.option(
+    "--record", metavar="PLACE", help="Keep the tape: FILE.tape, postgres, postgres:FOLDER or postgresql://..."
+)
+@click.option("--force", is_flag=True, help="With --record: replace an earlier backtest's tape.")
 @click.option("--json", "to_json", is_flag=True, help="Print one JSON object, for programs.")
 def backtest(to_json: bool, gear: str, folder: Path | None, config: Path | None, **call: Any) -> None:
     """Run a strategy over recorded bars and report what it would have done."""
@@ -102,9 +104,9 @@ def backtest(to_json: bool, gear: str, folder: Path | None, config: Path | None,
     try:
         with recording(call["record"], force=call["force"]) as recorder:
             finished = _run(gear, lines, folder, said, recorder)
-    except RecordRefused as trouble:
+    except RecordingRefused as trouble:
         _end(str(trouble), EXIT_USAGE)
-    except RecordFailed as trouble:
+    except RecordingFailed as trouble:
         _end(str(trouble), EXIT_ERROR)
     result = _report(settings, sources, finished, gear)
     if recorder is not None:

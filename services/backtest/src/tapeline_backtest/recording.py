@@ -1,7 +1,8 @@
 """``--record``: where a backtest's tape goes, and what the report says of it.
 
-A path ending in ``.tape`` is a file. Nothing is recorded unless asked for, and what is there already is not replaced
-unless that is asked for as well. The formats are the common package's and the ledger's.
+A path that ends in ``.tape`` is a file; ``postgres`` stands for a log in a folder of its own or in a database. Nothing
+is recorded unless asked for, and what is there already is not replaced unless that is asked for as well. The formats
+are the common package's and the ledger's.
 """
 
 from __future__ import annotations
@@ -11,19 +12,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+import click
+
 from tapeline_backtest.report import Record
-from tapeline_common.recording import Recorder
-from tapeline_common.tape_file_writer import TapeFileFailed, TapeFileRefused, TapeWriter
+from tapeline_common.recording import Recorder, RecordingRefused
+from tapeline_common.tape_file_writer import TapeWriter
 
 SUFFIX = ".tape"
+POSTGRES = "postgres"
+POSTGRES_FOLDER = ".tapeline/backtest"
+"""Where ``--record postgres`` keeps its database."""
 
-
-class RecordRefused(Exception):
-    """There is nowhere to record to; the message names the value and the fix."""
-
-
-class RecordFailed(Exception):
-    """Recording stopped in the middle of the run; the message says what is kept."""
+SCHEMES = ("postgres://", "postgresql://")
 
 
 class Recording(Recorder, Protocol):
@@ -43,29 +43,48 @@ class FileRecording(TapeWriter):
 def recording(place: str | None, *, force: bool) -> Iterator[Recording | None]:
     """A recorder for the block, closed if the block ends well; None where nothing is asked for.
 
-    Raises ``RecordRefused`` before the block and ``RecordFailed`` from it.
+    Raises ``RecordingRefused`` before the block and ``RecordingFailed`` from it.
     """
     if place is None:
         if force:
-            raise RecordRefused("--force replaces what --record names: give --record as well, or leave it out")
+            raise RecordingRefused("--force replaces what --record names: give --record as well, or leave it out")
         yield None
         return
-    try:
-        recorder = _opened(place, force)
-    except TapeFileRefused as trouble:
-        raise RecordRefused(str(trouble)) from trouble
+    recorder = _opened(place, force)
     try:
         yield recorder
-        recorder.close()
-    except TapeFileFailed as trouble:
-        raise RecordFailed(str(trouble)) from trouble
     except BaseException:
         recorder.abandon()
         raise
+    recorder.close()
 
 
 def _opened(place: str, force: bool) -> Recording:
+    kind, _, where = place.partition(":")
+    if place.startswith(SCHEMES):
+        kind, where = POSTGRES, place
+    if kind == POSTGRES:
+        return _in_postgres(where, force)
     path = Path(place)
     if path.suffix != SUFFIX:
-        raise RecordRefused(f"--record {place}: name a file that ends in {SUFFIX}, or postgres:FOLDER, or postgres:DSN")
+        raise RecordingRefused(f"--record {place}: name a file that ends in {SUFFIX}, or postgres:FOLDER, or a DSN")
     return FileRecording(path, replace=force)
+
+
+def _in_postgres(where: str, force: bool) -> Recording:
+    from tapeline_ledger.bulk import PostgresRecorder
+
+    class PostgresRecording(PostgresRecorder):
+        """A Postgres log, as the report names it."""
+
+        def record(self) -> Record:
+            return Record(kind=POSTGRES, place=self.name)
+
+    is_dsn = where.startswith(SCHEMES)
+    if is_dsn and force:
+        raise RecordingRefused("--force does not empty a database: name a fresh one")
+    return PostgresRecording(
+        where if is_dsn else Path(where or POSTGRES_FOLDER),
+        replace=force,
+        report=lambda said: click.echo(said, err=True),
+    )
