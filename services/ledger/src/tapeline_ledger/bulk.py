@@ -67,6 +67,7 @@ class PostgresRecorder:
         self._queue: queue.Queue[list[Recorded] | None] = queue.Queue(QUEUED_BATCHES)
         self._opened: Future[None] = Future()
         self._ended_well = False
+        self._over = False
         self._thread = threading.Thread(target=self._work, name="tape to Postgres", daemon=True)
         self._thread.start()
         try:
@@ -135,7 +136,7 @@ class PostgresRecorder:
             if not self._opened.done():
                 self._opened.set_exception(trouble)
                 return
-            while self._queue.get() is not None:
+            while not self._over and self._queue.get() is not None:
                 pass
 
     async def _record(self) -> None:
@@ -146,6 +147,7 @@ class PostgresRecorder:
                 # Nothing else runs in this loop, so it may wait for the run here.
                 while (batch := self._queue.get()) is not None:
                     await store.append(batch)
+                self._over = True
             finally:
                 await store.close()
             if self._ended_well:
