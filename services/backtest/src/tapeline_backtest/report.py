@@ -61,6 +61,14 @@ class InstrumentReport(msgspec.Struct, frozen=True):
     market_change: float
 
 
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where the tape was recorded: a file of so many bytes, or a Postgres log."""
+
+    kind: str
+    place: str
+    bytes: int | msgspec.UnsetType = msgspec.UNSET
+
+
 class Report(msgspec.Struct, frozen=True):
     """The result of one run. Times are UTC ns, ratios are fractions (0.1 is ten percent)."""
 
@@ -105,6 +113,7 @@ class Report(msgspec.Struct, frozen=True):
     gear: str
     elapsed_s: float
     bars_per_s: float
+    record: Record | msgspec.UnsetType = msgspec.UNSET
 
 
 @dataclass(slots=True)
