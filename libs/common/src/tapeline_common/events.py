@@ -28,6 +28,7 @@ from tapeline_common.values import (
     FeedTroubleKind,
     HaltReason,
     InstrumentId,
+    IntrabarPath,
     Liquidity,
     ModelId,
     OrderId,
@@ -100,6 +101,54 @@ class VenueConfigured(Event, frozen=True, gc=False):
     taker_fee: Decimal
     slippage_bps: Decimal
     participation: Decimal | None = None
+
+
+class FeeTier(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """Fees of an account that has traded at least ``traded`` in the last thirty days. Below zero is a rebate."""
+
+    traded: Decimal
+    maker_fee: Decimal
+    taker_fee: Decimal
+
+
+class InstrumentCosts(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """What trading one instrument costs besides fees. What is configured together adds up; zero is not charged.
+
+    Attributes:
+        slippage_bps: adverse move of every taker fill, in basis points of the price.
+        half_spread_bps: half the spread in basis points of the price, paid by takers.
+        half_spread_ticks: half the spread in ticks, paid by takers.
+        volume_impact: taker fills move the price by this fraction times the square of our share of the bar's volume.
+        root_impact: taker fills move the price by this times volatility times the root of quantity over volume.
+        root_window_bars: how many bars before the fill volatility and volume of ``root_impact`` are measured over.
+        borrow_rate: what lending costs a short position in a year, as a fraction of its value.
+    """
+
+    slippage_bps: Decimal = Decimal(0)
+    half_spread_bps: Decimal = Decimal(0)
+    half_spread_ticks: Decimal = Decimal(0)
+    volume_impact: Decimal = Decimal(0)
+    root_impact: Decimal = Decimal(0)
+    root_window_bars: int = 1_440
+    borrow_rate: Decimal = Decimal(0)
+
+
+class CostsConfigured(Event, frozen=True, gc=False):
+    """What a simulated venue costs beyond ``VenueConfigured``. Said only if something of it is used.
+
+    Attributes:
+        fee_tiers: by traded notional, lowest first; empty: the flat fees of ``VenueConfigured``.
+        latency_ms: how long an order is on its way to the venue.
+        intrabar: in which order a bar is taken to have reached its prices.
+        instruments: costs by instrument; they replace ``slippage_bps`` of ``VenueConfigured``, which holds for others.
+    """
+
+    about: ClassVar[str] = "venue"
+    venue: str
+    fee_tiers: tuple[FeeTier, ...] = ()
+    latency_ms: int = 0
+    intrabar: IntrabarPath = IntrabarPath.WORST
+    instruments: dict[InstrumentId, InstrumentCosts] = {}
 
 
 class InstrumentLimits(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -317,12 +366,36 @@ class OrderRejected(Event, frozen=True, gc=False):
     detail: str
 
 
-class OrderFilled(Event, frozen=True, gc=False):
+class FillCosts(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """What the slippage of a fill is made of: quote currency per unit, positive against us, exactly summing to it.
+
+    Attributes:
+        latency: the price moved while the order was on its way.
+        path: the bar's worst price was taken where the bar does not tell the one at that moment.
+        fixed: ``slippage_bps``.
+        spread: half the spread.
+        volume: impact by our share of the bar's volume.
+        root: impact by the square root of quantity over volume.
+        grid: rounding to the tick; below zero where the order's limit kept costs off.
+    """
+
+    latency: Decimal
+    path: Decimal
+    fixed: Decimal
+    spread: Decimal
+    volume: Decimal
+    root: Decimal
+    grid: Decimal
+
+
+class OrderFilled(Event, frozen=True, gc=False, omit_defaults=True):
     """One execution. Every cost is visible here.
 
     Attributes:
         slippage: adverse difference per unit between ``price`` and the undisturbed price, in quote currency.
         trade_id: the venue's name of this execution; a fill is counted once by (order, trade_id).
+        costs: what ``slippage`` is made of, from a simulated venue with more costs than a fixed slippage; not written
+            otherwise.
     """
 
     about: ClassVar[str] = "order"
@@ -338,6 +411,7 @@ class OrderFilled(Event, frozen=True, gc=False):
     fee_currency: str
     liquidity: Liquidity
     slippage: Decimal
+    costs: FillCosts | None = None
 
 
 class OrderCanceled(Event, frozen=True, gc=False):
@@ -684,6 +758,7 @@ SAYS: dict[str, tuple[type[Event], ...]] = {
         CodeDeployed,
         AccountFunded,
         VenueConfigured,
+        CostsConfigured,
         LimitsSet,
         StrategyConfigured,
         RegimeConfigured,
