@@ -194,14 +194,19 @@ class StrategyConfigured(Event, frozen=True, gc=False):
     uses_presets: bool = False
 
 
-class RegimeConfigured(Event, frozen=True, gc=False):
-    """Whether and how regimes are learnt for an instrument. ``train_bars`` is the rolling window of a fit."""
+class RegimeConfigured(Event, frozen=True, gc=False, omit_defaults=True):
+    """Whether and how regimes are learnt for an instrument. ``train_bars`` is the rolling window of a fit.
+
+    Attributes:
+        timeframe: whose bars count, where finer ones are heard as well; every bar, and not written, if empty.
+    """
 
     about: ClassVar[str] = "instrument"
     instrument: InstrumentId
     train_bars: int
     refit_bars: int
     promote_first: bool
+    timeframe: str = ""
 
 
 class BanditConfigured(Event, frozen=True, gc=False):

@@ -81,12 +81,16 @@ def opening_facts(settings: Settings, *, realm: Realm, code_version: str, tape: 
     if settings.regime.enabled:
         openings += [
             Opening(
-                f"regime:{token}",
+                f"regime:{tokens[instrument.name]}",
                 RegimeConfigured(
-                    token, settings.regime.train_bars, settings.regime.refit_bars, settings.regime.promote_first
+                    tokens[instrument.name],
+                    settings.regime.train_bars,
+                    settings.regime.refit_bars,
+                    settings.regime.promote_first,
+                    settings.feed.timeframe if instrument.detail else "",
                 ),
             )
-            for token in tokens.values()
+            for instrument in settings.instrument
         ]
     bandit = settings.bandit
     openings.append(

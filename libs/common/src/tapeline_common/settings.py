@@ -71,6 +71,8 @@ class CostsTable(Table, frozen=True):
 
 
 class InstrumentTable(Table, frozen=True):
+    """What is traded. ``data`` and ``detail`` are files of bars; ``detail`` is for backtests only."""
+
     name: str
     venue: str = "sim"
     tick_size: Decimal | None = None
@@ -78,6 +80,7 @@ class InstrumentTable(Table, frozen=True):
     min_notional: Decimal | None = None
     calendar: str = "24/7"
     data: str = ""
+    detail: str = ""
     costs: CostsTable = CostsTable()
 
 

@@ -109,7 +109,7 @@ def learn_settings(state: State, event: RegimeConfigured, stamp: Stamp) -> None:
 
 def learn_bar(state: State, event: BarClosed, stamp: Stamp) -> None:
     watched = state.instruments.get(event.instrument)
-    if watched is None:
+    if watched is None or _is_other(watched, event):
         return
     close = float(event.close)
     watched.closes.append(close)
@@ -185,9 +185,14 @@ def readable(event: ModelRegistered) -> RegimeModel | str:
 # ---- decide ------------------------------------------------------------------------------------------------------
 
 
+def _is_other(watched: Watched, bar: BarClosed) -> bool:
+    """A bar of another timeframe than the one that counts, where one is named."""
+    return watched.settings.timeframe != "" and bar.timeframe != watched.settings.timeframe
+
+
 def on_bar(state: State, event: BarClosed, stamp: Stamp) -> Sequence[Event]:
     watched = state.instruments.get(event.instrument)
-    if watched is None:
+    if watched is None or _is_other(watched, event):
         return ()
     said: list[Event] = []
     model = watched.current
