@@ -10,7 +10,9 @@ import pytest
 from tests.trading import BORIS, FREE, FUNDED, LISTED, RUN, Venue, bar, costs, order, trade
 
 from tapeline_common.events import (
+    BalanceReported,
     BarClosed,
+    BorrowCharged,
     CostsConfigured,
     Event,
     FeeTier,
@@ -238,6 +240,53 @@ def test_without_latency_orders_have_no_journey() -> None:
     """Nothing to remember."""
     one = trade(setup(costs(slippage_bps="1")), [bar(0), order()])
     assert [each.journey for each in one.state.books[LISTED.instrument].orders.values()] == [None]
+
+
+# ---- borrowing ---------------------------------------------------------------------------------------------------
+
+LENT = costs(borrow_rate="0.365")
+"""A thousandth of the value a day."""
+
+
+def test_a_short_position_pays_for_each_day_that_ends() -> None:
+    """At the new day's open, before its orders; a weekend without bars is three days; the account has paid."""
+    one = trade(setup(LENT), [bar(0), order(SELL, "2"), bar(1)])
+    assert one.state.balances["USD"] == 100_200
+    report, charged = one.hear(bar(DAY, "105"))
+    assert isinstance(report, BalanceReported)
+    assert charged == BorrowCharged(LISTED.instrument, 1, Decimal("0.001"), Decimal(105))
+    assert one.state.balances["USD"] == 100_200 - Decimal("0.21")
+    report, charged = one.hear(bar(4 * DAY))
+    assert isinstance(report, BalanceReported)
+    assert report.balances["USD"] == 100_200 - Decimal("0.21")
+    assert charged == BorrowCharged(LISTED.instrument, 3, Decimal("0.003"), Decimal(100))
+    assert one.hear(bar(4 * DAY + 1)) == []
+
+
+def test_only_shorts_pay_each_strategy_for_its_own() -> None:
+    """A long of another strategy lends nothing; flat and long books, and books without a rate, are silent."""
+    one = trade(setup(LENT), [bar(0), order(SELL, "2"), order(BUY, "5", strategy=BORIS), bar(1), bar(DAY)])
+    assert one.state.balances["USD"] == 100_000 - 300 - Decimal("0.2")
+    for items in ([bar(0), bar(DAY)], [bar(0), order(BUY), bar(1), bar(DAY)]):
+        assert not any(isinstance(event, BorrowCharged) for event in trade(setup(LENT), items).said)
+    free = trade(setup(costs(slippage_bps="1")), [bar(0), order(SELL), bar(1), bar(DAY)])
+    assert not any(isinstance(event, BorrowCharged) for event in free.said)
+
+
+def test_an_instrument_whose_bar_comes_later_is_valued_at_its_last_close() -> None:
+    """The day begins with the first bar of any instrument."""
+    other = msgspec.structs.replace(LISTED, instrument=InstrumentId("ETH-USD"), base="ETH")
+    one = trade((*setup(LENT), other), [bar(0), order(SELL), bar(1, close="103")])
+    charged = one.hear(msgspec.structs.replace(bar(DAY, "7", "9", "6", "8"), instrument=other.instrument))
+    assert charged[1:] == [BorrowCharged(LISTED.instrument, 1, Decimal("0.001"), Decimal(103))]
+
+
+def test_odd_rates_are_rounded_up() -> None:
+    """Twelve digits of a year's three hundred and sixty-fifth part, against us."""
+    one = trade(setup(costs(borrow_rate="0.1")), [bar(0), order(SELL), bar(1)])
+    charged = one.hear(bar(DAY))[-1]
+    assert isinstance(charged, BorrowCharged)
+    assert str(charged.rate) == "0.000273972602740"
 
 
 # ---- the path within a bar ---------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from tapeline_common.core import Stamp, step
 from tapeline_common.events import (
     BarClosed,
     BooksReconciled,
+    BorrowCharged,
     CostsConfigured,
     Event,
     FeeTier,
@@ -31,7 +32,7 @@ from tapeline_common.events import (
 )
 from tapeline_common.values import DecimalText, IntrabarPath, OrderType, Side, TimeInForce
 from tapeline_execution import costs as cost_models
-from tapeline_execution import latency, matching, pricing
+from tapeline_execution import latency, matching, pricing, venue
 from tapeline_execution.latency import Journey
 from tapeline_ledger import core as ledger
 
@@ -140,6 +141,15 @@ def test_more_slippage_never_raises_the_result(
     check_dearer(items, little, much)
 
 
+@RUNS
+@given(runs(length=720))
+def test_more_borrowing_never_raises_the_result(items: list[Any]) -> None:
+    """Over several days, long and short."""
+    none, little, much = (run(items, costs(borrow_rate=rate)) for rate in ("0", "0.05", "3"))
+    check_dearer(items, none, little)
+    check_dearer(items, little, much)
+
+
 def check_latency(items: Items, fast_ms: int, slow_ms: int, base: VenueConfigured) -> None:
     fast, slow = (run(items, costs(latency_ms=each, **LITTLE), base) for each in (fast_ms, slow_ms))
     assert sum(fill.quantity for fill in fast.fills) == sum(fill.quantity for fill in slow.fills)
@@ -196,6 +206,7 @@ EVERYTHING = costs(
         FeeTier(Decimal(2000), Decimal(0), Decimal(0)),
     ),
     latency_ms=20_000,
+    borrow_rate="0.1",
     **LITTLE,
 )
 
@@ -214,9 +225,21 @@ def check_conserved(one: Venue) -> None:
             assert all(part >= 0 for part in msgspec.structs.astuple(fill.costs)[:-1])
     for working in one.state.books[BTC].orders.values():
         assert working.remaining + filled[working.submitted.order] == working.submitted.terms.quantity
+    cash -= borrowed(one)
     assert one.state.balances.get("USD") == cash
     assert one.state.balances.get("BTC", Decimal(0)) == inventory
     check_books(one)
+
+
+def borrowed(one: Venue) -> Decimal:
+    """What short positions paid, told from the fills and charges alone."""
+    paid, held = Decimal(0), dict.fromkeys((ATLAS, BORIS), Decimal(0))
+    for event in one.said:
+        if isinstance(event, OrderFilled):
+            held[event.strategy] += event.side.sign * event.quantity
+        elif isinstance(event, BorrowCharged):
+            paid -= sum(min(Decimal(0), each) for each in held.values()) * event.price * event.rate
+    return paid
 
 
 def check_books(one: Venue) -> None:
@@ -323,6 +346,20 @@ def test_impact_without_the_root_is_caught(monkeypatch: pytest.MonkeyPatch) -> N
     assert abs(ratio() - Decimal(2).sqrt()) < Decimal("1e-10")
     monkeypatch.setattr(cost_models, "root_up", lambda value: value)
     assert abs(ratio() - 2) < Decimal("1e-10")
+
+
+def test_borrowing_that_is_said_and_not_paid_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant: the venue charges longs; the account no longer agrees with what it said, nor do the books."""
+    short = msgspec.structs.replace(BUY_NINE, side=Side.SELL)
+    items = [plain_bar(0), short, plain_bar(1), plain_bar(1_440), plain_bar(2_880)]
+    check_conserved(run(items, EVERYTHING))
+
+    def forget(state: venue.State, _event: BorrowCharged, _stamp: Stamp) -> None:
+        state.unreported = True
+
+    monkeypatch.setitem(venue._EVOLVES, BorrowCharged, forget)
+    with pytest.raises(AssertionError):
+        check_conserved(run(items, EVERYTHING))
 
 
 def test_a_fill_of_nothing_ordered_is_caught() -> None:

@@ -452,6 +452,22 @@ class BalanceReported(Event, frozen=True, gc=False):
     heard: int = 0
 
 
+class BorrowCharged(Event, frozen=True, gc=False):
+    """A simulated venue charged every short position of an instrument for the UTC days that ended since the last time.
+
+    Attributes:
+        days: how many days ended.
+        rate: fraction of the position's value, for all these days together.
+        price: what positions were valued at.
+    """
+
+    about: ClassVar[str] = "instrument"
+    instrument: InstrumentId
+    days: int
+    rate: Decimal
+    price: Decimal
+
+
 # ---- ledger ------------------------------------------------------------------------------------------------------
 
 
@@ -472,7 +488,7 @@ class TradeClosed(Event, frozen=True, gc=False):
 
     Attributes:
         pnl: exact sum of the cash flows of the trade's fills, in quote currency, before ``fees`` and ``funding``.
-        funding: paid (negative) or received (positive) while the trade was open.
+        funding: paid (negative) or received (positive) while the trade was open, borrowing included.
     """
 
     about: ClassVar[str] = "strategy"
@@ -502,6 +518,16 @@ class EquityMarked(Event, frozen=True, gc=False):
 
 class FundingPosted(Event, frozen=True, gc=False):
     """Funding paid (negative) or received (positive) by a strategy's position."""
+
+    about: ClassVar[str] = "instrument"
+    strategy: StrategyId
+    instrument: InstrumentId
+    amount: Decimal
+    currency: str
+
+
+class BorrowPosted(Event, frozen=True, gc=False):
+    """What borrowing cost (negative) a strategy's short position."""
 
     about: ClassVar[str] = "instrument"
     strategy: StrategyId
@@ -794,8 +820,9 @@ SAYS: dict[str, tuple[type[Event], ...]] = {
         OrderExpired,
         OrderOutcomeUnknown,
         BalanceReported,
+        BorrowCharged,
     ),
-    "ledger": (PositionChanged, TradeClosed, EquityMarked, FundingPosted, BooksReconciled),
+    "ledger": (PositionChanged, TradeClosed, EquityMarked, FundingPosted, BorrowPosted, BooksReconciled),
     "trainer": (ModelRegistered, TrainingFailed),
     "regime": (RegimeUpdated, TrainingRequested, ModelPromoted, ModelRolledBack, PromotionRefused),
     "bandit": (PresetRegistered, PresetRefused, PresetChosen, PresetRewarded),

@@ -23,6 +23,7 @@ from tapeline_backtest.feed import Source
 from tapeline_common.core import Stamp, learn
 from tapeline_common.events import (
     BarClosed,
+    BorrowPosted,
     DataRejected,
     EquityMarked,
     FundingPosted,
@@ -80,6 +81,7 @@ class Report(msgspec.Struct, frozen=True):
     fees: Decimal
     slippage: Decimal
     funding: Decimal
+    borrowing: Decimal
     final_cash: Decimal
     final_equity: Decimal
     net_profit: Decimal
@@ -116,6 +118,7 @@ class Collected:
     trades: list[TradeClosed] = field(default_factory=list)
     submitted: int = 0
     funding: Decimal = ZERO
+    borrowing: Decimal = ZERO
     funded: list[tuple[int, Decimal]] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
     declined: Counter[str] = field(default_factory=Counter)
@@ -134,6 +137,9 @@ class Collected:
             self.trades.append(event)
         elif isinstance(event, FundingPosted):
             self.funding += event.amount
+            self.funded.append((fact.time_ns, event.amount))
+        elif isinstance(event, BorrowPosted):
+            self.borrowing += event.amount
             self.funded.append((fact.time_ns, event.amount))
         elif isinstance(event, OrderRefused | OrderRejected):
             self.refused[event.reason] += 1
@@ -195,6 +201,7 @@ def report(run: Run, collected: Collected, books: ledger.State) -> Report:
         fees=plain(sum((fill.fee for _, fill in collected.fills), ZERO)),
         slippage=plain(sum((fill.slippage * fill.quantity for _, fill in collected.fills), ZERO)),
         funding=plain(collected.funding),
+        borrowing=plain(collected.borrowing),
         final_cash=plain(ledger.cash(books)),
         final_equity=final_equity,
         net_profit=plain(final_equity - run.start_cash),

@@ -15,6 +15,8 @@ Every cost is added to a taker's price per unit, from the price that the fill ru
 
 The sum is moved to the tick against us, never past the order's limit, and a sale never below nothing.
 
+Borrowing costs ``borrow_rate · days / 365`` of a short position's value, for the UTC days that ended while it was open.
+
 Products and sums are exact. Quotients and roots are rounded away from zero to twelve significant digits: one rule,
 against us, which any other implementation can follow to the last digit.
 
@@ -41,6 +43,9 @@ DIGITS = 12
 
 TIER_DAYS = 30
 """Fee tiers look at this many complete UTC days, as exchanges do; a fill never changes the fee of its own day."""
+
+YEAR_DAYS = Decimal(365)
+"""Actual days over 365, as lenders of crypto count; stocks are often lent at actual over 360."""
 
 BPS = -4
 """Decimal exponent of a basis point."""
@@ -92,6 +97,14 @@ def tier_at(tiers: tuple[FeeTier, ...], traded: Decimal) -> FeeTier | None:
             break
         reached = tier
     return reached
+
+
+# ---- borrowing ---------------------------------------------------------------------------------------------------
+
+
+def borrow_rate(annual: Decimal, days: int) -> Decimal:
+    """What so many days cost, as a fraction of a position's value; a year has 365 of them."""
+    return quotient_up(annual * days, YEAR_DAYS)
 
 
 # ---- impact ------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from tapeline_common.events import (
     AccountFunded,
     BalanceReported,
     BarClosed,
+    BorrowCharged,
     CancelSubmitted,
     CostsConfigured,
     Event,
@@ -47,7 +48,7 @@ from tapeline_common.values import (
     TradingState,
 )
 from tapeline_execution import gate, matching, paths
-from tapeline_execution.costs import Turnover, tier_at
+from tapeline_execution.costs import Turnover, borrow_rate, tier_at
 from tapeline_execution.latency import Journey
 from tapeline_execution.paths import Met
 from tapeline_execution.pricing import Found, Model, Pricing, model_of
@@ -116,6 +117,7 @@ class State:
         matching_pos: position of the latest bar that may fill and meets orders.
         next_day_ns: when the next UTC day begins; a bar that opens then or later begins it.
         day_pos: position of the bar that began the current day.
+        days: how many days had ended then since the bar before it.
         unreported: a fill or funding moved the account since balances were reported.
     """
 
@@ -132,6 +134,7 @@ class State:
     matching_pos: int = 0
     next_day_ns: int = 0
     day_pos: int = 0
+    days: int = 0
     unreported: bool = False
 
 
@@ -156,20 +159,35 @@ def answer_cancel(state: State, event: CancelSubmitted, _stamp: Stamp) -> Sequen
 
 
 def answer_bar(state: State, event: BarClosed, stamp: Stamp) -> Sequence[Event]:
-    """Yesterday's balances at the first bar of a day, then fills, expiries and cancellations in order of arrival."""
+    """At the first bar of a day yesterday's balances and what borrowing cost; then what the bar does to open orders."""
     pos = stamp.pos
-    if state.matching_pos != pos and not (state.unreported and state.day_pos == pos):
+    if state.matching_pos != pos and state.day_pos != pos:
         return ()
     answers: list[Event] = []
-    if state.unreported and state.day_pos == pos:
-        balances = {currency: plain(state.balances[currency]) for currency in sorted(state.balances)}
-        answers.append(BalanceReported(next(iter(state.venues)), balances, heard=pos))
+    if state.day_pos == pos:
+        if state.unreported:
+            balances = {currency: plain(state.balances[currency]) for currency in sorted(state.balances)}
+            answers.append(BalanceReported(next(iter(state.venues)), balances, heard=pos))
+        answers.extend(_borrowing(state, event))
     if state.matching_pos == pos:
         book = state.books[event.instrument]
         session = _Session(state, book, event, pos)
         for working in session.in_turn(book.orders.values()):
             answers.extend(session.meet(working))
     return answers
+
+
+def _borrowing(state: State, bar: BarClosed) -> Sequence[Event]:
+    """What short positions cost that were open when the days ended: at the new day's open, else at the last close."""
+    charged = []
+    for book in state.books.values():
+        if book.model is None or not book.model.costs.borrow_rate or min(book.positions.values(), default=ZERO) >= 0:
+            continue
+        assert book.bar is not None, "a position comes from a fill, and a fill from a bar"
+        price = Decimal(bar.open if book.listing.instrument == bar.instrument else book.bar.close)
+        rate = borrow_rate(book.model.costs.borrow_rate, state.days)
+        charged.append(BorrowCharged(book.listing.instrument, state.days, rate, price))
+    return charged
 
 
 class _Session:
@@ -423,6 +441,13 @@ def learn_funding_rate(state: State, event: FundingPublished, _stamp: Stamp) -> 
     state.unreported = True
 
 
+def learn_borrowing(state: State, event: BorrowCharged, _stamp: Stamp) -> None:
+    book = state.books[event.instrument]
+    short = sum((quantity for quantity in book.positions.values() if quantity < 0), ZERO)
+    _move(state, book.listing.quote, short * event.price * event.rate)
+    state.unreported = True
+
+
 def learn_submission(state: State, event: OrderSubmitted, stamp: Stamp) -> None:
     if gate.withheld(state.trading, event.terms, event.valid_until_ns, stamp) is None:
         state.arriving[event.client_order_id] = (event, stamp)
@@ -438,7 +463,9 @@ def learn_bar(state: State, event: BarClosed, stamp: Stamp) -> None:
     if event.close_ns > book.seen_ns:
         book.seen_ns = event.close_ns
     if open_ns >= state.next_day_ns:
-        state.next_day_ns = (open_ns // DAY_NS + 1) * DAY_NS
+        day_end_ns = (open_ns // DAY_NS + 1) * DAY_NS
+        state.days = (day_end_ns - state.next_day_ns) // DAY_NS
+        state.next_day_ns = day_end_ns
         state.day_pos = stamp.pos
     if fills:
         if book.orders:
@@ -549,6 +576,7 @@ _EVOLVES: dict[type[Event], Evolve[State]] = {
     OrderCanceled: learn_finished,
     OrderExpired: learn_finished,
     BalanceReported: learn_report,
+    BorrowCharged: learn_borrowing,
 }
 
 CORE: Core[State] = Core(
