@@ -67,6 +67,17 @@ class Liquidity(StrEnum):
     TAKER = "TAKER"
 
 
+class IntrabarPath(StrEnum):
+    """In which order a bar is taken to have reached its prices.
+
+    WORST: whatever is worse for us came first. ADAPTIVE: the extreme nearer to the open came first (O-H-L-C, else
+    O-L-H-C).
+    """
+
+    WORST = "WORST"
+    ADAPTIVE = "ADAPTIVE"
+
+
 class Purpose(StrEnum):
     """Why an order exists. A FLATTEN order only ever reduces a position and is allowed while flattening."""
 

@@ -5,9 +5,10 @@ Bad input ends with one message and exit code 2 (the call is wrong) or 4 (the da
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,7 +17,7 @@ import click
 import msgspec
 from msgspec.structs import replace
 
-from tapeline_backtest.feed import Outside, Source, bar_count, script, source
+from tapeline_backtest.feed import DetailUnusable, Outside, Source, bar_count, detail, script, source
 from tapeline_backtest.recording import recording
 from tapeline_backtest.report import Report, Run, report
 from tapeline_backtest.runner import Finished, Progress, run_blocks, run_loop
@@ -36,7 +37,7 @@ from tapeline_common.settings import (
     VenueTable,
     load,
 )
-from tapeline_common.values import Realm
+from tapeline_common.values import IntrabarPath, Realm
 from tapeline_common.version import code_version
 from tapeline_common.wiring import checked
 from tapeline_marketdata.bar_rules import BarRule, parse_rule, rule_of
@@ -86,10 +87,18 @@ ZERO, ONE = Decimal(0), Decimal(1)
 @click.option("--cash", type=Amount(least=ZERO), default=Decimal(1_000_000), show_default=True)
 @click.option("--fee", type=Amount(least=ZERO), default=ZERO, show_default=True, help="Maker and taker fee, fraction.")
 @click.option("--slippage-bps", type=Amount(least=ZERO), default=ZERO, show_default=True, help="On taker fills.")
+@click.option("--maker-fee", type=Amount(), help="Instead of --fee, for fills that rested; below zero a rebate.")
+@click.option("--half-spread-bps", type=Amount(least=ZERO), help="Half the spread, paid by takers.")
+@click.option("--volume-impact", type=Amount(least=ZERO), help="Impact by our squared share of the bar's volume: 0.1.")
+@click.option("--root-impact", type=Amount(least=ZERO), help="Impact by the square-root law: about 1.")
+@click.option("--borrow-rate", type=Amount(least=ZERO), help="Cost of a short position in a year, as a fraction.")
+@click.option("--latency-ms", type=click.IntRange(min=0), help="How long an order is on its way to the venue.")
+@click.option("--intrabar", type=click.Choice(["worst", "adaptive"]), help="Path within a bar; worst where not said.")
 @click.option("--participation", type=Amount(above=ZERO), help="Most of a bar's volume our fills may take.")
 @click.option("--data", "data", multiple=True, help="Parquet or CSV file of bars; repeat for several instruments.")
 @click.option("--bars", "rule", metavar="RULE", help="The files hold trades: build bars, such as tick:500 or time:1m.")
 @click.option("--instrument", "names", multiple=True, help="Name such as BTC/USD for each --data, in order.")
+@click.option("--detail", multiple=True, help="File of finer bars to fill on; repeat for several, in order.")
 @click.option("-i", "--timeframe", help="Length of the files' bars, where it cannot be told from them.")
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="A tapeline.toml: the same file as live.")
 @click.option("--gear", type=click.Choice(["loop", "wire"]), default="loop", show_default=True)
@@ -111,10 +120,10 @@ def backtest(
     try:
         call["config"] = config
         settings, files = _from_config(config, call) if config is not None else _from_call(call)
-        settings = checked(settings)
+        settings = checked(_with_costs(_with_detail(settings, call), call))
         sources = _sources(settings, files, call["timeframe"], _rule(settings, files, call))
         settings = _deciding_on(settings, sources, config)
-    except (BadFile, UnknownTimeframe, ConfigurationInvalid) as trouble:
+    except (BadFile, UnknownTimeframe, ConfigurationInvalid, DetailUnusable) as trouble:
         _end(str(trouble), EXIT_CONFIGURATION)
     opening = opening_facts(settings, realm=Realm.REPLAY, code_version=code_version())
     said = _progress(bar_count(sources), to_json)
@@ -148,7 +157,8 @@ def _run_loop(
 ) -> Finished:
     if blocks is None:
         blocks = bar_count(sources) >= BLOCKS_FROM_BARS
-    if blocks:
+    # Finer bars come between the others, which blocks are not made for.
+    if blocks and all(one.detail is None for one in sources):
         return run_blocks(opening, sources, progress, recorder)
     return run_loop(script(opening, sources), progress, recorder)
 
@@ -232,6 +242,32 @@ def _from_config(path: Path, call: dict[str, Any]) -> tuple[Settings, dict[str, 
     return settings, files
 
 
+COSTS = ("maker_fee", "half_spread_bps", "volume_impact", "root_impact", "borrow_rate", "latency_ms")
+"""Options that replace the key of the same name in ``[venue]``, with a configuration file or without."""
+
+
+def _with_costs(settings: Settings, call: dict[str, Any]) -> Settings:
+    given = {name: call[name] for name in COSTS if call[name] is not None}
+    if call["intrabar"] is not None:
+        given["intrabar"] = IntrabarPath(call["intrabar"].upper())
+    maker_fee = given.get("maker_fee", ZERO)
+    if not -ONE < maker_fee < ONE:
+        raise click.UsageError(f"--maker-fee {maker_fee}: use a fraction of notional between -1 (a rebate) and 1")
+    return msgspec.structs.replace(settings, venue=msgspec.structs.replace(settings.venue, **given))
+
+
+def _with_detail(settings: Settings, call: dict[str, Any]) -> Settings:
+    """Files of --detail belong to the instruments of --instrument, else to all of them, in order."""
+    names = call["names"] or [table.name for table in settings.instrument]
+    if len(call["detail"]) > len(names):
+        raise click.UsageError(f"{len(call['detail'])} --detail for {len(names)} instruments: give one for each")
+    paths = dict(zip(names, call["detail"], strict=False))
+    instruments = tuple(
+        msgspec.structs.replace(table, detail=paths.get(table.name, table.detail)) for table in settings.instrument
+    )
+    return msgspec.structs.replace(settings, instrument=instruments)
+
+
 def _name_of(path: str) -> str:
     """Instrument named by a file such as ``BTCUSDT_2020.parquet``: ``BTC/USDT``."""
     symbol = re.split(r"[_.]", re.split(r"[/\\]", path)[-1])[0].upper() or "ASSET"
@@ -266,9 +302,7 @@ def _sources(settings: Settings, files: dict[str, str], timeframe: str | None, r
     def read(path: str) -> BarFile:
         return read_bars(path, timeframe=timeframe) if rule is None else build_bars(path, rule)
 
-    sources = [
-        source(instrument_id(table), files[table.name], read(files[table.name])) for table in settings.instrument
-    ]
+    sources = [_source(table, files[table.name], read) for table in settings.instrument]
     lengths = {one.file.facts.timeframe for one in sources}
     if len(lengths) > 1:
         raise ConfigurationInvalid(f"the files have bars of {', '.join(sorted(lengths))}: give files of one timeframe")
@@ -284,6 +318,14 @@ def _deciding_on(settings: Settings, sources: list[Source], config: Path | None)
             f" set it to {found}, or give files of {said}"
         )
     return replace(settings, feed=replace(settings.feed, timeframe=found))
+
+
+def _source(table: InstrumentTable, path: str, read: Callable[[str], BarFile]) -> Source:
+    bars = read(path)
+    one = source(instrument_id(table), path, bars)
+    if not table.detail:
+        return one
+    return dataclasses.replace(one, detail=detail(table.detail, read_bars(table.detail), bars))
 
 
 def _report(settings: Settings, sources: list[Source], finished: Finished, gear: str) -> Report:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from tapeline_backtest.feed import Source
 from tapeline_common.core import Stamp, learn
 from tapeline_common.events import (
+    BorrowPosted,
     DataRejected,
     Event,
     FundingPosted,
@@ -87,6 +88,7 @@ class Report(msgspec.Struct, frozen=True):
     fees: Decimal
     slippage: Decimal
     funding: Decimal
+    borrowing: Decimal
     final_cash: Decimal
     final_equity: Decimal
     net_profit: Decimal
@@ -124,6 +126,7 @@ class Collected:
     trades: list[TradeClosed] = field(default_factory=list)
     submitted: int = 0
     funding: Decimal = ZERO
+    borrowing: Decimal = ZERO
     funded: list[tuple[int, Decimal]] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
     declined: Counter[str] = field(default_factory=Counter)
@@ -147,6 +150,10 @@ class Collected:
         self.funding += event.amount
         self.funded.append((time_ns, event.amount))
 
+    def _borrowing(self, event: BorrowPosted, time_ns: int) -> None:
+        self.borrowing += event.amount
+        self.funded.append((time_ns, event.amount))
+
     def _refusal(self, event: OrderRefused | OrderRejected, _time_ns: int) -> None:
         self.refused[event.reason] += 1
 
@@ -162,6 +169,7 @@ TAKES: dict[type[Event], Callable[[Collected, Any, int], None]] = {
     TradeClosed: Collected._trade,
     OrderSubmitted: Collected._submission,
     FundingPosted: Collected._funding,
+    BorrowPosted: Collected._borrowing,
     OrderRefused: Collected._refusal,
     OrderRejected: Collected._refusal,
     TradeDeclined: Collected._decline,
@@ -222,6 +230,7 @@ def report(run: Run, collected: Collected, books: ledger.State) -> Report:
         fees=plain(sum((fill.fee for _, fill in collected.fills), ZERO)),
         slippage=plain(sum((fill.slippage * fill.quantity for _, fill in collected.fills), ZERO)),
         funding=plain(collected.funding),
+        borrowing=plain(collected.borrowing),
         final_cash=plain(ledger.cash(books)),
         final_equity=final_equity,
         net_profit=plain(final_equity - run.start_cash),

@@ -73,6 +73,7 @@ def _summary(report: Report) -> Table:
         ("expectancy", _number(report.expectancy)),
         ("fees", f"{report.fees:,.2f}"),
         ("slippage", f"{report.slippage:,.2f}"),
+        ("funding / borrowing", f"{report.funding:,.2f} / {report.borrowing:,.2f}"),
         ("time in market", f"{report.exposure_share:.2%}"),
         ("market change", f"{report.market_change:+.2%}"),
     ]

@@ -28,6 +28,7 @@ from tapeline_common.values import InstrumentId, PositionSide, StrategyId
 CASH = "cash"
 FEES = "fees"
 FUNDING = "funding"
+BORROWING = "borrowing"
 CAPITAL = "capital"
 
 _EXACT = decimal.Context(
@@ -57,7 +58,7 @@ class Position:
         basis_quantity, basis_value: quantity and its value at entry when it was last added to; their quotient is the
             average entry price of whatever is left.
         entered_quantity, entered_value: unsigned sums of the fills that opened or added since flat.
-        fees, funding: of the open trade.
+        fees, funding: of the open trade; what borrowing cost is part of its funding.
         decision: preset decision of the order that opened the trade.
         trades, closed_pnl: number of closed trades and the sum of their results.
         total_fees: fees of every fill so far.
@@ -208,9 +209,7 @@ def post_funding(
         What each strategy paid (negative) or received, in order of the strategies' first fills.
     """
     payments = funding_payments(books, instrument, rate, mark_price)
-    for strategy, amount in payments:
-        post(books, (Posting(CASH, quote, amount), Posting(FUNDING, quote, -amount)))
-        books.positions[instrument][strategy].funding += amount
+    _pay(books, instrument, quote, FUNDING, payments)
     return payments
 
 
@@ -226,6 +225,39 @@ def funding_payments(
         for strategy, position in books.positions.get(instrument, {}).items()
         if position.quantity
     ]
+
+
+def post_borrowing(
+    books: Books, instrument: InstrumentId, quote: str, rate: Decimal, price: Decimal
+) -> list[tuple[StrategyId, Decimal]]:
+    """Post what borrowing cost every short position of the instrument.
+
+    Returns:
+        What each strategy paid (negative), in order of the strategies' first fills.
+    """
+    payments = borrowing_payments(books, instrument, rate, price)
+    _pay(books, instrument, quote, BORROWING, payments)
+    return payments
+
+
+def borrowing_payments(
+    books: Books, instrument: InstrumentId, rate: Decimal, price: Decimal
+) -> list[tuple[StrategyId, Decimal]]:
+    """``quantity * price * rate`` of every short position, which is below zero."""
+    value_rate = _EXACT.multiply(price, rate)
+    return [
+        (strategy, _EXACT.multiply(position.quantity, value_rate))
+        for strategy, position in books.positions.get(instrument, {}).items()
+        if position.quantity < 0 and value_rate
+    ]
+
+
+def _pay(
+    books: Books, instrument: InstrumentId, quote: str, account: str, payments: list[tuple[StrategyId, Decimal]]
+) -> None:
+    for strategy, amount in payments:
+        post(books, (Posting(CASH, quote, amount), Posting(account, quote, -amount)))
+        books.positions[instrument][strategy].funding += amount
 
 
 # ---- what the books say ------------------------------------------------------------------------------------------

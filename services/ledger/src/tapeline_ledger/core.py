@@ -28,6 +28,8 @@ from tapeline_common.events import (
     BalanceReported,
     BarClosed,
     BooksReconciled,
+    BorrowCharged,
+    BorrowPosted,
     EquityMarked,
     Event,
     FundingPosted,
@@ -46,8 +48,10 @@ from tapeline_ledger.books import (
     CASH,
     Books,
     balance,
+    borrowing_payments,
     funding_payments,
     is_open,
+    post_borrowing,
     post_capital,
     post_fill,
     post_funding,
@@ -219,6 +223,16 @@ def report_funding(state: State, event: FundingPublished, stamp: Stamp) -> Seque
     return facts
 
 
+def report_borrowing(state: State, event: BorrowCharged, stamp: Stamp) -> Sequence[Event]:
+    """Say what borrowing cost each short position. Positions do not change by it, so this recomputes the payments."""
+    facts: list[Event] = [*hour_mark(state, event, stamp)]
+    listing = state.listings.get(event.instrument)
+    if listing is not None:
+        for strategy, amount in borrowing_payments(state.books, event.instrument, event.rate, event.price):
+            facts.append(BorrowPosted(strategy, event.instrument, tidy(amount), listing.quote))
+    return facts
+
+
 def reconcile(state: State, event: BalanceReported, _stamp: Stamp) -> Sequence[Event]:
     """Compare what the venue reports with the books as they stand at the report's position: reported minus books.
 
@@ -297,6 +311,14 @@ def pay_funding(state: State, event: FundingPublished, stamp: Stamp) -> None:
         state.unreported.extend((stamp.pos, listing.quote, amount) for _, amount in payments)
 
 
+def pay_borrowing(state: State, event: BorrowCharged, stamp: Stamp) -> None:
+    """The venue that says this charged it at once: its next report has it, unlike funding that others publish."""
+    _pass_hour(state, stamp)
+    listing = state.listings.get(event.instrument)
+    if listing is not None:
+        post_borrowing(state.books, event.instrument, listing.quote, event.rate, event.price)
+
+
 def take_report(state: State, event: BalanceReported, stamp: Stamp) -> None:
     """Forget what this report has in it: everything before it, or as far as the venue had heard."""
     heard = event.heard or stamp.pos
@@ -357,6 +379,7 @@ CORE = Core(
         OrderSubmitted: note_decision,
         OrderFilled: count_fill,
         FundingPublished: pay_funding,
+        BorrowCharged: pay_borrowing,
         BarClosed: note_price,
         BalanceReported: take_report,
     },
@@ -364,6 +387,7 @@ CORE = Core(
         AccountFunded: hour_mark,
         OrderFilled: report_fill,
         FundingPublished: report_funding,
+        BorrowCharged: report_borrowing,
         BarClosed: hour_mark,
         BalanceReported: reconcile,
     },

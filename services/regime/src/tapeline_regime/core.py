@@ -111,7 +111,7 @@ def learn_settings(state: State, event: RegimeConfigured, stamp: Stamp) -> None:
 
 def learn_bar(state: State, event: BarClosed, stamp: Stamp) -> None:
     watched = state.instruments.get(event.instrument)
-    if watched is None:
+    if watched is None or _is_other(watched, event):
         return
     _take_close(watched, float(event.close), event.open_ns)
 
@@ -247,9 +247,14 @@ def readable(event: ModelRegistered) -> RegimeModel | str:
 # ---- decide ------------------------------------------------------------------------------------------------------
 
 
+def _is_other(watched: Watched, bar: BarClosed) -> bool:
+    """A bar of another timeframe than the one that counts, where one is named."""
+    return watched.settings.timeframe != "" and bar.timeframe != watched.settings.timeframe
+
+
 def on_bar(state: State, event: BarClosed, stamp: Stamp) -> Sequence[Event]:
     watched = state.instruments.get(event.instrument)
-    if watched is None:
+    if watched is None or _is_other(watched, event):
         return ()
     said: list[Event] = []
     model = watched.current

@@ -22,6 +22,7 @@ from tapeline_common.events import (
     AccountFunded,
     BarClosed,
     BooksReconciled,
+    BorrowPosted,
     Event,
     FundingPosted,
     HaltRequested,
@@ -378,7 +379,7 @@ def learn_funded(state: State, event: AccountFunded, stamp: Stamp) -> None:
         state.reference += event.amount
 
 
-def learn_funding(state: State, event: FundingPosted, stamp: Stamp) -> None:
+def learn_funding(state: State, event: FundingPosted | BorrowPosted, stamp: Stamp) -> None:
     if stamp.time_ns >= state.day_ends_ns:
         _begin_day(state, stamp)
     if event.currency == state.currency:
@@ -446,6 +447,7 @@ CORE: Core[State] = Core(
         OrderExpired: learn_order_over,
         OrderWithheld: learn_order_over,
         FundingPosted: learn_funding,
+        BorrowPosted: learn_funding,
         OrderApproved: learn_approved,
         OrderRefused: learn_refused,
         LimitBreached: learn_breached,
@@ -457,6 +459,7 @@ CORE: Core[State] = Core(
         BarClosed: decide_bar,
         OrderFilled: decide_loss,
         FundingPosted: decide_loss,
+        BorrowPosted: decide_loss,
         BooksReconciled: decide_reconciled,
         LifecycleViolated: decide_violated,
         OrderProposed: decide_order,
