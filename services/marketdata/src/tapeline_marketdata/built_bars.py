@@ -49,12 +49,15 @@ class BuiltBars(BarFile):
 
     def __init__(
         self,
-        bars: tuple[FileFacts, BarColumns, Ints | None],
+        facts: FileFacts,
+        columns: BarColumns,
+        close_ns: Ints | None,
+        *,
         trades: int,
         left_over: int,
         rejected: tuple[tuple[int, RejectedTrade], ...],
     ) -> None:
-        super().__init__(*bars)
+        super().__init__(facts, columns, close_ns)
         self.trades = trades
         self.left_over = left_over
         self.rejected = rejected
@@ -84,7 +87,9 @@ def build_bars(path: str | Path, rule: BarRule, *, strict: bool = True, progress
     made_from = f"{trades} trades by {rule}, {builder.left_over} left over"
     facts = _facts(Path(path), file.facts, rule, bars, made_from)
     close_ns = None if rule.length_ns else _int64([bar.close_ns for bar in bars])
-    return BuiltBars((facts, _columns(bars), close_ns), trades, builder.left_over, tuple(rejected))
+    return BuiltBars(
+        facts, _columns(bars), close_ns, trades=trades, left_over=builder.left_over, rejected=tuple(rejected)
+    )
 
 
 def _facts(path: Path, trades: TradeFacts, rule: BarRule, bars: list[BarClosed], made_from: str) -> FileFacts:
