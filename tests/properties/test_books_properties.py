@@ -271,7 +271,7 @@ def test_an_entry_with_a_changed_or_lost_posting_raises(legs: list[tuple[str, De
         entry += [Posting("one", currency, amount), Posting("two", currency, -amount)]
     post(tapeline_ledger.books.Books(), entry)
     hit = data.draw(st.integers(0, len(entry) - 1))
-    changed = entry[hit]._replace(amount=entry[hit].amount + D("0.01"))
+    changed = msgspec.structs.replace(entry[hit], amount=entry[hit].amount + D("0.01"))
     for broken in ([*entry[:hit], *entry[hit + 1 :]], [*entry[:hit], changed, *entry[hit + 1 :]]):
         books = tapeline_ledger.books.Books()
         with pytest.raises(BooksViolated):

@@ -732,11 +732,12 @@ RUN_STREAM = "run"
 """The stream of facts that are about the whole run."""
 
 
-_STREAMS: dict[type[Event], Callable[[Any], str]] = {
+STREAMS: dict[type[Event], Callable[[Any], str]] = {
     event: attrgetter(event.about) if event.about else lambda _event: RUN_STREAM for event in AUTHOR_OF
 }
+"""How the stream of each type is found."""
 
 
 def stream_of(event: Event) -> str:
     """The stream a fact belongs to: the value of its ``about`` field, or ``run``."""
-    return _STREAMS[type(event)](event)
+    return STREAMS[type(event)](event)

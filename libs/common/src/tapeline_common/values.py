@@ -33,12 +33,15 @@ class Realm(StrEnum):
 
 
 class Side(StrEnum):
+    """``sign``: 1 for a buy, -1 for a sale. An attribute of each member: every fill multiplies by it several times."""
+
+    sign: int
+
     BUY = "BUY"
     SELL = "SELL"
 
-    @property
-    def sign(self) -> int:
-        return 1 if self is Side.BUY else -1
+    def __init__(self, word: str) -> None:
+        self.sign = 1 if word == "BUY" else -1
 
     @property
     def opposite(self) -> Side:

@@ -10,6 +10,7 @@ This module does no I/O and decides nothing.
 from __future__ import annotations
 
 import hashlib
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import msgspec
@@ -126,7 +127,7 @@ def position_of(payload: bytes) -> int:
 
 def chain(previous: bytes, payload: bytes) -> bytes:
     """Hash of a fact: SHA-256 over the previous fact's hash and this fact's stored bytes."""
-    return hashlib.sha256(previous + payload).digest()
+    return sha256(previous + payload).digest()
 
 
 def chain_naive(payloads: list[bytes]) -> bytes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,9 +18,9 @@ from msgspec.structs import replace
 
 from tapeline_backtest.feed import Source, bar_count, script, source
 from tapeline_backtest.report import Report, Run, report
-from tapeline_backtest.runner import Finished, Progress, run_loop
+from tapeline_backtest.runner import Finished, Progress, run_blocks, run_loop
 from tapeline_common.events import Parameters
-from tapeline_common.opening import instrument_id, opening_facts
+from tapeline_common.opening import Opening, instrument_id, opening_facts
 from tapeline_common.process import EXIT_CONFIGURATION, EXIT_ERROR
 from tapeline_common.settings import (
     ConfigurationInvalid,
@@ -44,6 +45,10 @@ from tapeline_marketdata.timeframe import UnknownTimeframe
 
 QUOTES = ("USDT", "USDC", "BUSD", "USD", "EUR", "GBP", "JPY", "BTC", "ETH")
 """Currencies recognised at the end of a file's symbol; anything else is taken to be priced in USD."""
+
+
+BLOCKS_FROM_BARS = 200_000
+"""From how many bars on loading the compiler pays."""
 
 
 class Amount(click.ParamType):  # type: ignore[type-arg]
@@ -86,9 +91,16 @@ ZERO, ONE = Decimal(0), Decimal(1)
 @click.option("-i", "--timeframe", help="Length of the files' bars, where it cannot be told from them.")
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="A tapeline.toml: the same file as live.")
 @click.option("--gear", type=click.Choice(["loop", "wire"]), default="loop", show_default=True)
+@click.option(
+    "--blocks/--no-blocks",
+    default=None,
+    help="Loop gear: pass over uneventful bars in compiled blocks. Same tape; by default on long files only.",
+)
 @click.option("--folder", type=click.Path(path_type=Path), help="Wire gear: keep its servers' data here.")
 @click.option("--json", "to_json", is_flag=True, help="Print one JSON object, for programs.")
-def backtest(to_json: bool, gear: str, folder: Path | None, config: Path | None, **call: Any) -> None:
+def backtest(
+    to_json: bool, gear: str, blocks: bool | None, folder: Path | None, config: Path | None, **call: Any
+) -> None:
     """Run a strategy over recorded bars and report what it would have done."""
     try:
         call["config"] = config
@@ -99,17 +111,18 @@ def backtest(to_json: bool, gear: str, folder: Path | None, config: Path | None,
     except (BadFile, UnknownTimeframe, ConfigurationInvalid) as trouble:
         _end(str(trouble), EXIT_CONFIGURATION)
     opening = opening_facts(settings, realm=Realm.REPLAY, code_version=code_version())
-    lines = script(opening, sources)
     if gear == "wire":
         from tapeline_backtest.wire_runner import WireFailed, run_wire
         from tapeline_common.commands_run import default_config
 
         try:
-            finished = run_wire(lines, default_config(), folder, _progress(bar_count(sources), to_json))
+            finished = run_wire(
+                script(opening, sources), default_config(), folder, _progress(bar_count(sources), to_json)
+            )
         except WireFailed as trouble:
             _end(str(trouble), EXIT_ERROR)
     else:
-        finished = run_loop(lines, _progress(bar_count(sources), to_json))
+        finished = _run_loop(opening, sources, blocks, _progress(bar_count(sources), to_json))
     result = _report(settings, sources, finished, gear)
     if to_json:
         click.echo(msgspec.json.encode(result))
@@ -117,6 +130,14 @@ def backtest(to_json: bool, gear: str, folder: Path | None, config: Path | None,
         from tapeline_backtest.tables import print_report
 
         print_report(result)
+
+
+def _run_loop(
+    opening: Sequence[Opening], sources: list[Source], blocks: bool | None, progress: Progress | None
+) -> Finished:
+    if blocks is None:
+        blocks = bar_count(sources) >= BLOCKS_FROM_BARS
+    return run_blocks(opening, sources, progress) if blocks else run_loop(script(opening, sources), progress)
 
 
 def _end(message: str, code: int) -> NoReturn:

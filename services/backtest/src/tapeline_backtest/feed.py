@@ -54,11 +54,7 @@ def source(instrument: InstrumentId, path: str, file: BarFile) -> Source:
 
 def script(opening: Sequence[Opening], sources: Sequence[Source]) -> Iterator[Outside]:
     """Everything a replay says, in order: configuration, sources, then bars by closing time."""
-    start_ns = min(int(each.file.columns.open_ns[0]) for each in sources)
-    for each in opening:
-        yield Outside(each.author, f"{each.slot}#1", each.event, start_ns)
-    for one in sources:
-        yield Outside("marketdata", f"feed:{one.instrument}", one.opened, start_ns)
+    yield from opening_script(opening, sources)
     if len(sources) == 1:
         yield from bars_of(sources[0])
         return
@@ -70,18 +66,37 @@ def script(opening: Sequence[Opening], sources: Sequence[Source]) -> Iterator[Ou
 def bars_of(one: Source) -> Iterator[Outside]:
     """One file's bars, each gap said before the bar that ends it."""
     facts = one.file.facts
-    length_ns = facts.timeframe_ns
     prefix = f"bar:{one.instrument}:{facts.timeframe}:"
     expected_ns = int(one.file.columns.open_ns[0])
     for bars in one.file.slices(one.instrument):
         for raw in bars:
             open_ns, close_ns = raw.open_ns, raw.close_ns
-            if length_ns and open_ns != expected_ns:
-                missing = (open_ns - expected_ns) // length_ns
-                gap = DataRejected(one.instrument, DataFault.GAP, expected_ns, f"{missing} bars missing")
-                yield Outside("marketdata", f"gap:{one.instrument}:{expected_ns}", gap, close_ns)
+            if facts.timeframe_ns and open_ns != expected_ns:
+                yield _gap(one, expected_ns, open_ns, close_ns)
             expected_ns = close_ns
             yield Outside("marketdata", f"{prefix}{open_ns}", raw, close_ns)
+
+
+def _gap(one: Source, expected_ns: int, open_ns: int, close_ns: int) -> Outside:
+    missing = (open_ns - expected_ns) // one.file.facts.timeframe_ns
+    gap = DataRejected(one.instrument, DataFault.GAP, expected_ns, f"{missing} bars missing")
+    return Outside("marketdata", f"gap:{one.instrument}:{expected_ns}", gap, close_ns)
+
+
+def gap_before(one: Source, row: int) -> Outside:
+    """What is said before bar ``row`` of a file, which does not open when the one before it closed."""
+    opens, length_ns = one.file.columns.open_ns, one.file.facts.timeframe_ns
+    open_ns = int(opens[row])
+    return _gap(one, int(opens[row - 1]) + length_ns, open_ns, open_ns + length_ns)
+
+
+def opening_script(opening: Sequence[Opening], sources: Sequence[Source]) -> Iterator[Outside]:
+    """What a replay says before the first bar: configuration and sources."""
+    start_ns = min(int(each.file.columns.open_ns[0]) for each in sources)
+    for each in opening:
+        yield Outside(each.author, f"{each.slot}#1", each.event, start_ns)
+    for one in sources:
+        yield Outside("marketdata", f"feed:{one.instrument}", one.opened, start_ns)
 
 
 def bar_count(sources: Sequence[Source]) -> int:

@@ -10,13 +10,15 @@ that was already known when it arrived, and where several timeframes of an instr
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 from tapeline_common import control
-from tapeline_common.core import Core, Evolve, Stamp
+from tapeline_common.bar_block import BarBlock, Passing
+from tapeline_common.core import Core, Evolve, Stamp, keep_clock
 from tapeline_common.events import (
     AccountFunded,
     BalanceReported,
@@ -352,6 +354,21 @@ def learn_bar(state: State, event: BarClosed, stamp: Stamp) -> None:
         _mark(book, event, stamp.pos)
 
 
+def silent_until(state: State, block: BarBlock, start: int, stop: int) -> int:
+    """While no order waits for a bar, to the end of the UTC day."""
+    book = state.books.get(block.instrument)
+    if book is None:
+        return stop
+    return start if book.orders else bisect_left(block.open_ns, state.next_day_ns, start, stop)
+
+
+def take_bars(state: State, block: BarBlock, _start: int, stop: int, _last: Stamp) -> None:
+    book = state.books.get(block.instrument)
+    if book is not None:
+        book.bar = block.bar(stop - 1)
+        book.seen_ns = max(book.seen_ns, book.bar.close_ns)
+
+
 def _mark(book: Book, bar: BarClosed, pos: int) -> None:
     """Note which orders meet their first bar and which stops are touched: ``answer_bar`` only reads."""
     prices = None
@@ -423,7 +440,7 @@ def _finish(state: State, client_order_id: str) -> None:
 
 
 _EVOLVES: dict[type[Event], Evolve[State]] = {
-    **dict.fromkeys(gate.HEARD_BY_BOTH, gate.keep_clock),
+    **dict.fromkeys(gate.HEARD_BY_BOTH, keep_clock),
     **dict.fromkeys(control.AFTER, learn_control),
     VenueConfigured: learn_venue,
     InstrumentListed: learn_listing,
@@ -444,4 +461,5 @@ CORE: Core[State] = Core(
     initial=State,
     evolves=_EVOLVES,
     decides={OrderSubmitted: answer_submission, CancelSubmitted: answer_cancel, BarClosed: answer_bar},
+    passing=Passing(silent_until, take_bars),
 )

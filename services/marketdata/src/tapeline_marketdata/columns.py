@@ -24,6 +24,7 @@ from tapeline_marketdata.bars import plain_decimal
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Bytes = npt.NDArray[np.uint8]
 Names: TypeAlias = dict[str, str]
 """Our name of a column -> the file's."""
 
@@ -341,6 +342,27 @@ def texts_of(column: Any) -> list[str]:
     if column.null_count == 0 and pc.all(pc.match_substring_regex(column, _PRINTED_PLAINLY)).as_py():
         return texts
     return [_canonical(text) for text in texts]
+
+
+_NO_BYTES = np.zeros(0, dtype=np.uint8)
+
+
+def text_bytes_of(column: Any) -> tuple[Bytes, Ints]:
+    """``texts_of`` as ASCII behind each other, and where each begins, with one entry more: where the last one ends."""
+    printed = column.cast(pa.large_string())
+    array = printed.combine_chunks() if isinstance(printed, pa.ChunkedArray) else printed
+    _, offsets, data = array.buffers()
+    starts = np.frombuffer(offsets, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
+    joined = np.frombuffer(data, dtype=np.uint8)[starts[0] : starts[-1]] if data is not None else _NO_BYTES
+    if pa.types.is_float64(column.type) and column.null_count == 0 and not _may_be_unplain(joined):
+        return joined, starts - starts[0]
+    texts = [text.encode() for text in texts_of(column)]
+    return np.frombuffer(b"".join(texts), dtype=np.uint8), np.cumsum([0, *map(len, texts)])
+
+
+def _may_be_unplain(joined: Bytes) -> bool:
+    """Whether floats that Arrow printed hold a word, an exponent or a sign."""
+    return bool(((joined > ord("9")) | (joined == ord("-"))).any())
 
 
 _PRINTED_PLAINLY = r"^(?:-?[1-9][0-9]*(?:\.[0-9]+)?|-?0\.[0-9]+|0)$"

@@ -24,6 +24,7 @@ from tapeline_common.values import InstrumentId
 from tapeline_marketdata.bars import NOT_FINITE_WORDS
 from tapeline_marketdata.columns import (
     BadFile,
+    Bytes,
     FileFault,
     Floats,
     Ints,
@@ -31,6 +32,7 @@ from tapeline_marketdata.columns import (
     is_trades,
     numbers_of,
     read_table,
+    text_bytes_of,
     texts_of,
     times_ns,
     whole,
@@ -93,6 +95,13 @@ class BarColumns:
         column = self._printed[name][start : len(self) if stop is None else stop]
         return texts_of(column)
 
+    def text_bytes(self, name: str, start: int, stop: int) -> tuple[Bytes, Ints]:
+        """``texts`` without an object per number: all of them behind each other in ASCII, and where each begins.
+
+        The second has one entry more than there are rows: where the last one ends.
+        """
+        return text_bytes_of(self._printed[name][start:stop])
+
 
 class BarFile:
     """One file of bars, read and described. ``bars(instrument)`` yields them as objects, in the order of the file."""
@@ -106,10 +115,11 @@ class BarFile:
     def __len__(self) -> int:
         return len(self.columns)
 
-    @property
-    def close_ns(self) -> Ints:
-        """When each bar closes, UTC ns."""
-        return self.columns.open_ns + self.facts.timeframe_ns if self._close_ns is None else self._close_ns
+    def close_ns(self, start: int = 0, stop: int | None = None) -> Ints:
+        """When the bars of rows start to stop close, UTC ns."""
+        if self._close_ns is not None:
+            return self._close_ns[start:stop]
+        return self.columns.open_ns[start:stop] + self.facts.timeframe_ns
 
     def slices(self, instrument: InstrumentId, start: int = 0, size: int = SLICE_BARS) -> Iterator[list[BarClosed]]:
         """Lists of up to ``size`` bars from row ``start`` (0-based) on."""

@@ -8,11 +8,15 @@ It deliberately sizes nothing and changes no order: an order is approved as it i
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+import numpy as np
+
 from tapeline_common import control
+from tapeline_common.bar_block import BarBlock, Passing
 from tapeline_common.core import Core, Stamp
 from tapeline_common.events import (
     AccountFunded,
@@ -47,13 +51,16 @@ from tapeline_common.values import (
     HaltReason,
     InstrumentId,
     OrderId,
+    Purpose,
     Side,
     StrategyId,
     TradingState,
 )
-from tapeline_risk.limits import NS_PER_MS, Question, is_loss_at_limit, judge, worst_exposure
+from tapeline_risk.limits import NS_PER_MS, Question, is_loss_at_limit, judge, settings_of, worst_exposure
 
 DAY_NS = 86_400_000_000_000
+
+_NO_LIMITS = LimitsSet()
 
 
 @dataclass(slots=True)
@@ -88,6 +95,7 @@ class State:
 
     Attributes:
         halted_for: reason of the halt in force, if risk has said one.
+        settings: which of ``limits`` limit anything, for all instruments or for one.
         decided: every order id that was ever approved or refused.
         equity: cash plus positions at last prices, in account currency, kept up to date with every fact.
         reference: equity at the first fact of the UTC day, deposits of the day added.
@@ -98,6 +106,7 @@ class State:
     trading: TradingState = TradingState.HALTED
     halted_for: HaltReason | None = None
     limits: LimitsSet | None = None
+    settings: tuple[str, ...] = ()
     currency: str = ""
     listings: dict[InstrumentId, InstrumentListed] = field(default_factory=dict)
     books: dict[InstrumentId, Book] = field(default_factory=dict)
@@ -116,19 +125,21 @@ class State:
 def decide_order(state: State, event: OrderProposed, stamp: Stamp) -> Sequence[Event]:
     """Approve the order or refuse it, never both and never neither."""
     terms = event.terms
-    breach = judge(_question(state, event, stamp))
+    breach = judge(_question(state, event, stamp), state.settings)
     if breach is not None:
         return [
             OrderRefused(event.order, terms.strategy, terms.instrument, breach.reason, breach.observed, breach.limit)
         ]
-    valid_ms = (state.limits or LimitsSet()).approval_valid_ms
+    valid_ms = (state.limits or _NO_LIMITS).approval_valid_ms
     return [OrderApproved(event.order, terms, stamp.time_ns + valid_ms * NS_PER_MS)]
 
 
 def _question(state: State, event: OrderProposed, stamp: Stamp) -> Question:
     terms = event.terms
     book = state.books.get(terms.instrument) or Book()
-    others = [other for instrument, other in state.books.items() if instrument != terms.instrument]
+    others: list[Book] = []
+    if len(state.books) > 1:
+        others = [other for instrument, other in state.books.items() if instrument != terms.instrument]
     return Question(
         terms=terms,
         decided_ns=event.decided_ns,
@@ -146,13 +157,15 @@ def _question(state: State, event: OrderProposed, stamp: Stamp) -> Question:
         sells=book.sells,
         own_position=book.own.get(terms.strategy, ZERO),
         own_reducing=_own_reducing(state, terms),
-        other_exposure=sum((_exposure(other) for other in others), ZERO),
-        other_open=sum(bool(other.position or other.buys or other.sells) for other in others),
+        other_exposure=sum((_exposure(other) for other in others), ZERO) if others else ZERO,
+        other_open=sum(bool(other.position or other.buys or other.sells) for other in others) if others else 0,
         daily_loss=_daily_loss(state, stamp),
     )
 
 
 def _own_reducing(state: State, terms: OrderTerms) -> Decimal:
+    if not terms.reduce_only and terms.purpose is not Purpose.FLATTEN:
+        return ZERO
     return sum(
         (
             reservation.remaining
@@ -253,6 +266,37 @@ def learn_bar(state: State, bar: BarClosed, stamp: Stamp) -> None:
     book.price_ns = stamp.time_ns
 
 
+def silent_until(state: State, block: BarBlock, start: int, stop: int) -> int:
+    """To the end of the UTC day, and where something is held, to the first bar that may lose as much as is allowed."""
+    book = state.books.get(block.instrument)
+    if book is None or book.price is None:
+        return start
+    stop = bisect_left(block.close_ns, state.day_ends_ns, start, stop)
+    limit = None if state.limits is None else state.limits.max_daily_loss
+    if limit is None or not book.position or state.is_breached or start == stop:
+        return stop
+    if any(other.position for other in state.books.values() if other is not book):
+        return start  # equity moves by the bars of several instruments at once
+    room = limit - (state.reference - state.equity)
+    # The closing price at which the room is used up, moved towards us by more than a float can be wrong.
+    bound = float(Decimal(book.price) - room / book.position)
+    slack = abs(bound) * 1e-9
+    closes = block.closes[start:stop]
+    losing = closes <= bound + slack if book.position > 0 else closes >= bound - slack
+    first = int(np.argmax(losing))
+    return start + first if losing[first] else stop
+
+
+def take_bars(state: State, block: BarBlock, _start: int, stop: int, last: Stamp) -> None:
+    """Equity moves by position times the whole change of price: sums of exact products may be taken together."""
+    book = state.books[block.instrument]
+    price = block.close_text(stop - 1)
+    if book.position and book.price is not None:
+        state.equity += book.position * (Decimal(price) - Decimal(book.price))
+    book.price = price
+    book.price_ns = last.time_ns
+
+
 def _begin_day(state: State, stamp: Stamp) -> None:
     """The day's losses count from what the account was worth before the first fact of the day that moves it."""
     state.day_ends_ns = (stamp.time_ns // DAY_NS + 1) * DAY_NS
@@ -268,7 +312,7 @@ def learn_fill(state: State, event: OrderFilled, stamp: Stamp) -> None:
     """
     if stamp.time_ns >= state.day_ends_ns:
         _begin_day(state, stamp)
-    book = state.books.setdefault(event.instrument, Book())
+    book = _book(state, event.instrument)
     if book.price is None:
         book.price, book.price_ns = DecimalText(str(event.price)), stamp.time_ns
     filled = event.side.sign * event.quantity
@@ -277,10 +321,18 @@ def learn_fill(state: State, event: OrderFilled, stamp: Stamp) -> None:
     book.own[event.strategy] = book.own.get(event.strategy, ZERO) + filled
     reservation = state.reserved.get(event.order)
     if reservation is not None:
-        _reserve(book, reservation.terms.side, -min(event.quantity, reservation.remaining))
-        reservation.remaining -= min(event.quantity, reservation.remaining)
+        used = event.quantity if event.quantity <= reservation.remaining else reservation.remaining
+        _reserve(book, reservation.terms.side, -used)
+        reservation.remaining -= used
         if not reservation.remaining:
             del state.reserved[event.order]
+
+
+def _book(state: State, instrument: InstrumentId) -> Book:
+    book = state.books.get(instrument)
+    if book is None:
+        book = state.books[instrument] = Book()
+    return book
 
 
 def _fee(state: State, event: OrderFilled) -> Decimal:
@@ -300,7 +352,7 @@ def _reserve(book: Book, side: Side, quantity: Decimal) -> None:
 def learn_approved(state: State, event: OrderApproved, _stamp: Stamp) -> None:
     state.decided[event.order] = None
     state.reserved[event.order] = Reservation(event.terms, event.terms.quantity)
-    _reserve(state.books.setdefault(event.terms.instrument, Book()), event.terms.side, event.terms.quantity)
+    _reserve(_book(state, event.terms.instrument), event.terms.side, event.terms.quantity)
 
 
 def learn_refused(state: State, event: OrderRefused, _stamp: Stamp) -> None:
@@ -335,6 +387,7 @@ def learn_funding(state: State, event: FundingPosted, stamp: Stamp) -> None:
 
 def learn_limits(state: State, event: LimitsSet, _stamp: Stamp) -> None:
     state.limits = event
+    state.settings = settings_of(event)
 
 
 def learn_listed(state: State, event: InstrumentListed, _stamp: Stamp) -> None:
@@ -408,4 +461,5 @@ CORE: Core[State] = Core(
         LifecycleViolated: decide_violated,
         OrderProposed: decide_order,
     },
+    passing=Passing(silent_until, take_bars),
 )

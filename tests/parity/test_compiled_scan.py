@@ -1,0 +1,217 @@
+"""Compiled strategies are the interpreted ones to the last bit, and what could differ is refused."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tapeline_backtest import compiled
+from tapeline_backtest.compiled import CompilationFault, CompilationRefused
+from tapeline_strategy import ema_cross, momentum_breakout, trend_follow
+from tapeline_strategy.sdk import Strategy, validate
+
+BUILT_IN = {each.name: each for each in (ema_cross.STRATEGY, momentum_breakout.STRATEGY, trend_follow.STRATEGY)}
+
+PARAMETERS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
+    "ema_cross": st.integers(2, 12).flatmap(
+        lambda fast: st.fixed_dictionaries({"fast": st.just(fast), "slow": st.integers(fast + 1, 40)})
+    ),
+    "momentum_breakout": st.integers(2, 15).flatmap(
+        lambda lookback: st.fixed_dictionaries(
+            {
+                "lookback": st.just(lookback),
+                "exit_lookback": st.integers(1, lookback),
+                "volume_factor": st.sampled_from([0.0, 0.7, 1.3]),
+            }
+        )
+    ),
+    "trend_follow": st.fixed_dictionaries(
+        {
+            "trend": st.integers(2, 30),
+            "atr": st.integers(1, 15),
+            "entry_atr": st.floats(0.0, 3.0),
+            "stop_atr": st.floats(0.1, 5.0),
+            "short": st.booleans(),
+        }
+    ),
+}
+
+
+@st.composite
+def bar_columns(draw: st.DrawFn) -> compiled.Columns:
+    """Up to 120 bars of a walk in ticks, with repeated prices, flat bars and empty volumes."""
+    bars = draw(st.integers(1, 120))
+    steps = draw(st.lists(st.tuples(*[st.integers(-9, 9)] * 2, *[st.integers(0, 5)] * 3), min_size=bars, max_size=bars))
+    tick = draw(st.sampled_from([0.01, 0.1, 1.0, 1e-7]))
+    price, rows = 1000, []
+    for gap, move, above, below, volume in steps:
+        opened = max(1, price + gap)
+        price = max(1, opened + move)
+        low = max(1, min(opened, price) - below)
+        rows.append((opened * tick, (max(opened, price) + above) * tick, low * tick, price * tick, volume * 0.37))
+    columns = np.array(rows).T
+    return tuple(np.ascontiguousarray(column) for column in columns)  # type: ignore[return-value]
+
+
+def interpreted_scan(strategy: Strategy, memory: list[float], values: Any, columns: Any, *span: Any) -> Any:
+    """The naive twin of ``scan``: ``step`` bar by bar, as the strategy core calls it."""
+    start, stop, settled = span
+    rows = list(zip(*(column.tolist() for column in columns), strict=True))
+    target = math.nan
+    for bar in range(start, stop):
+        target = strategy.step(memory, *values, *rows[bar])
+        if target != settled:
+            return bar, target
+    return stop, target
+
+
+def bits(*values: float) -> list[bytes]:
+    return [np.float64(value).tobytes() for value in values]
+
+
+def assert_same_run(strategy: Strategy, parameters: dict[str, Any], columns: compiled.Columns) -> int:
+    """Scan from change to change both ways; every index, target and memory is the same. Returns the changes."""
+    scan = compiled.scan(strategy)
+    values = tuple(validate(strategy, parameters).values())
+    ours, theirs = compiled.memory_of(strategy, parameters), strategy.start(parameters)
+    stop, bar, settled, changes = len(columns[0]), 0, 0.0, 0
+    while bar < stop:
+        found, target = scan(ours, values, columns, bar, stop, settled)  # type: ignore[arg-type]
+        expected, expected_target = interpreted_scan(strategy, theirs, values, columns, bar, stop, settled)
+        assert (found, bits(target)) == (expected, bits(expected_target))
+        assert bits(*ours) == bits(*theirs)
+        changes += found < stop and target == target
+        bar, settled = found + 1, target
+    return changes
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_compiled_equals_interpreted(name: str, data: st.DataObject) -> None:
+    """Where it stops, the target there and every number of the memory are bit-equal, whatever the bars."""
+    assert_same_run(BUILT_IN[name], data.draw(PARAMETERS[name]), data.draw(bar_columns()))
+
+
+def test_an_empty_stretch_moves_nothing() -> None:
+    """No bar: the stop, NaN, and an untouched memory."""
+    strategy = ema_cross.STRATEGY
+    memory = compiled.memory_of(strategy, {})
+    column = np.ones(3)
+    found = compiled.scan(strategy)(memory, (10, 30), (column,) * 5, 2, 2, 0.0)  # type: ignore[arg-type]
+    assert found[0] == 2
+    assert math.isnan(found[1])
+    assert memory.tolist() == [0.0, 0.0, 0.0]
+
+
+def test_no_multiply_and_add_is_fused() -> None:
+    """A fused multiply-add rounds once where the interpreter rounds twice: the machine code has none."""
+    for strategy in BUILT_IN.values():
+        for listing in compiled.scan(strategy).inspect_asm().values():  # type: ignore[attr-defined]
+            assert "fmadd" not in listing
+            assert "fmla" not in listing
+
+
+# ---- refusals ----------------------------------------------------------------------------------------------------
+
+_SOMETHING = {"a": 1.0}
+
+
+def _with_power(memory: Any, _o: float, _h: float, _l: float, close: float, _v: float) -> float:
+    return close**0.5
+
+
+def _with_logarithm(memory: Any, _o: float, _h: float, _l: float, close: float, _v: float) -> float:
+    return math.log(close)
+
+
+def _with_dictionary(memory: Any, _o: float, _h: float, _l: float, close: float, _v: float) -> float:
+    return close * _SOMETHING["a"]
+
+
+def _with_text(memory: Any, _o: float, _h: float, _l: float, close: float, _v: float) -> float:
+    return close + "a"  # type: ignore[operator, no-any-return]
+
+
+def _closing_over(number: float) -> Callable[..., float]:
+    def step(memory: Any, _o: float, _h: float, _l: float, close: float, _v: float) -> float:
+        return close * number
+
+    return step
+
+
+@pytest.mark.parametrize(
+    ("step", "fault"),
+    [
+        (_with_power, CompilationFault.POWER),
+        (_with_logarithm, CompilationFault.FOREIGN_NAME),
+        (_with_dictionary, CompilationFault.FOREIGN_NAME),
+        (_with_text, CompilationFault.NOT_TYPED),
+        (_closing_over(2.0), CompilationFault.CLOSURE),
+    ],
+)
+def test_what_could_differ_is_refused(step: Callable[..., float], fault: CompilationFault) -> None:
+    """Compiling never changes a strategy's arithmetic: what might is refused, by name and with the way out."""
+    strategy = Strategy("odd", "", (), lambda _: 1, lambda _: [0.0], step)
+    with pytest.raises(CompilationRefused, match=r"strategy 'odd' cannot be compiled.*loop gear") as refused:
+        compiled.scan(strategy)
+    assert refused.value.fault is fault
+
+
+def test_a_strategy_of_objects_is_refused() -> None:
+    """A strategy that says it is not numeric is not compiled, whatever its step looks like."""
+    with pytest.raises(CompilationRefused) as refused:
+        compiled.scan(replace(ema_cross.STRATEGY, is_numeric=False))
+    assert refused.value.fault is CompilationFault.NOT_NUMERIC
+
+
+def _with_square_root(memory: Any, _o: float, _h: float, _l: float, close: float, _v: float) -> float:
+    memory[0] += math.sqrt(close)
+    return min(1.0, abs(memory[0]) / 1e9)
+
+
+def test_exact_functions_are_compiled() -> None:
+    """Functions whose result IEEE 754 or Python fixes to the last bit may be used."""
+    strategy = Strategy("rooted", "", (), lambda _: 1, lambda _: [0.0], _with_square_root)
+    columns = tuple(np.linspace(1.0, 7.7, 50) for _ in range(5))
+    assert assert_same_run(strategy, {}, columns) == 50  # type: ignore[arg-type]
+
+
+# ---- what is kept on disk ----------------------------------------------------------------------------------------
+
+PROBE = """
+from tapeline_backtest import compiled
+from tapeline_strategy.ema_cross import STRATEGY
+stats = compiled.scan(STRATEGY).stats
+print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
+"""
+
+
+def probe(folder: Path) -> str:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder)}
+    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, env=environment, check=True)
+    return done.stdout.strip()
+
+
+def test_a_second_process_does_not_compile(tmp_path: Path) -> None:
+    """The first process compiles and keeps; the second takes what was kept."""
+    assert probe(tmp_path / "codes") == "0 1"
+    assert probe(tmp_path / "codes") == "1 0"
+
+
+def test_a_folder_that_cannot_be_written_only_costs_time(tmp_path: Path) -> None:
+    """Where nothing can be kept, it is compiled anew and works."""
+    (tmp_path / "taken").write_text("a file, not a folder")
+    assert probe(tmp_path / "taken" / "codes") == "0 1"
+    assert probe(tmp_path / "taken" / "codes") == "0 1"
