@@ -242,7 +242,7 @@ def test_bars_written_are_bars_read(csv: Callable[..., Path], tmp_path: Path, ru
     again = read_bars(tmp_path / "bars.parquet")
     assert list(again.bars("X")) == list(built.bars("X"))  # type: ignore[arg-type]
     assert (again.facts.timeframe, again.facts.timeframe_ns) == (built.facts.timeframe, built.facts.timeframe_ns)
-    assert (len(again), again.close_ns().tolist()) == (len(built), built.close_ns().tolist())
+    assert (len(again), again.close_ns.tolist()) == (len(built), built.close_ns.tolist())
 
 
 def test_time_bars_can_be_written_as_csv(csv: Callable[..., Path], tmp_path: Path) -> None:

@@ -76,7 +76,8 @@ class Chunk:
 
 def chunks(sources: Sequence[Source], size: int = CHUNK_BARS) -> Iterator[Chunk]:
     """All bars of the sources by closing time; bars that close together in the order of the sources."""
-    close_ns = np.concatenate([one.file.close_ns() for one in sources])
+    lane_closes = [one.file.close_ns for one in sources]
+    close_ns = np.concatenate(lane_closes)
     lanes = np.repeat(np.arange(len(sources)), [len(one.file) for one in sources])
     # Stable, so that bars of the same time keep the order of their lanes.
     order = np.argsort(close_ns, kind="stable") if len(sources) > 1 else np.arange(len(close_ns))
@@ -84,18 +85,19 @@ def chunks(sources: Sequence[Source], size: int = CHUNK_BARS) -> Iterator[Chunk]
     for first in range(0, len(order), size):
         chosen = lanes[order[first : first + size]]
         counts = np.bincount(chosen, minlength=len(sources)).tolist()
-        yield _chunk(sources, chosen, begun, counts)
+        yield _chunk(sources, lane_closes, chosen, begun, counts)
         begun = [start + count for start, count in zip(begun, counts, strict=True)]
 
 
-def _chunk(sources: Sequence[Source], lanes: Ints, begun: list[int], counts: list[int]) -> Chunk:
+def _chunk(
+    sources: Sequence[Source], lane_closes: list[Ints], lanes: Ints, begun: list[int], counts: list[int]
+) -> Chunk:
     first_rows = [0, *np.cumsum(counts).tolist()]
     order = np.argsort(lanes, kind="stable") if len(sources) > 1 else np.arange(len(lanes))
     rows = np.empty(len(lanes), dtype=np.int64)
     rows[order] = np.arange(len(lanes))
     spans = [(one, start, start + count) for one, start, count in zip(sources, begun, counts, strict=True)]
     open_ns = np.concatenate([one.file.columns.open_ns[start:stop] for one, start, stop in spans])
-    close_ns = np.concatenate([one.file.close_ns(start, stop) for one, start, stop in spans])
     after_gap = np.concatenate([_after_gap(one, start, stop) for one, start, stop in spans])
     numbers = np.empty((len(NUMBER_COLUMNS), len(lanes)))
     text_starts = np.empty((len(NUMBER_COLUMNS), len(lanes) + 1), dtype=np.int64)
@@ -119,7 +121,7 @@ def _chunk(sources: Sequence[Source], lanes: Ints, begun: list[int], counts: lis
         file_rows=begun,
         gaps=np.sort(order[after_gap]).tolist(),
         open_ns=open_ns,
-        close_ns=close_ns,
+        close_ns=np.concatenate([lane_closes[lane][start:stop] for lane, (_, start, stop) in enumerate(spans)]),
         numbers=numbers,
         texts=joined_texts,
         text_starts=text_starts,
@@ -129,7 +131,7 @@ def _chunk(sources: Sequence[Source], lanes: Ints, begun: list[int], counts: lis
 
 
 def _after_gap(one: Source, start: int, stop: int) -> NDArray[np.bool_]:
-    """Which of the bars from ``start`` to ``stop`` come after missing ones; none, if they have no fixed length."""
+    """Which of the bars from ``start`` to ``stop`` do not open when the one before closed, if bars have a length."""
     opens, length_ns = one.file.columns.open_ns, one.file.facts.timeframe_ns
     if not length_ns:
         return np.zeros(stop - start, dtype=np.bool_)

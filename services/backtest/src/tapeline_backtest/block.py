@@ -39,6 +39,7 @@ from tapeline_common.bar_block import BarBlock, BarFilter, Echo, Steps
 from tapeline_common.core import Stamp
 from tapeline_common.events import ParameterValue, RegimeUpdated
 from tapeline_common.loop import Loop
+from tapeline_common.recording import Recorder
 from tapeline_regime.features import usable
 from tapeline_strategy.catalogue import find
 from tapeline_strategy.sdk import Strategy
@@ -47,9 +48,6 @@ Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 T = TypeVar("T")
-
-Sink = Callable[[Bytes, Ints], None]
-"""Takes facts in bulk: their bytes behind each other, and where each ends. Called in order, from one other thread."""
 
 WAITING_JOBS = 3
 """Chunks that may wait to be rendered; more would only fill memory."""
@@ -81,12 +79,12 @@ class BulkTape:
     Facts that the cores said come in by ``take``, runs of bars by ``pass_over``; ``flush`` hands a chunk over.
     """
 
-    def __init__(self, sources: Sequence[Source], sink: Sink | None) -> None:
+    def __init__(self, sources: Sequence[Source], recorder: Recorder | None) -> None:
         self._layouts = [bar_layout(one.instrument, one.file.facts.timeframe) for one in sources]
         self._echo_layouts: dict[tuple[int, object], int] = {}
         self._table = table(self._layouts)
         self._lanes = len(sources)
-        self._sink = sink
+        self._recorder = recorder
         self._head = np.zeros(HASH_BYTES, dtype=np.uint8)
         self._chain = link_chain()
         self._thread = ThreadPoolExecutor(1, "tape")
@@ -156,8 +154,8 @@ class BulkTape:
             payloads, ends = self._render(chunk, pending, whole, whole_ends, layouts, largest)
         if len(ends):
             self._chain(self._head, payloads, ends)
-            if self._sink is not None:
-                self._sink(payloads, ends)
+            if self._recorder is not None:
+                self._recorder.take_block(payloads.tobytes(), np.diff(ends, prepend=0), self._head.tobytes())
 
     def _render(
         self, chunk: Chunk, pending: _Pending, whole: Bytes, whole_ends: Ints, layouts: Table, largest: int

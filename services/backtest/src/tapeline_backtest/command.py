@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,12 +16,14 @@ import click
 import msgspec
 from msgspec.structs import replace
 
-from tapeline_backtest.feed import Source, bar_count, script, source
+from tapeline_backtest.feed import Outside, Source, bar_count, script, source
+from tapeline_backtest.recording import recording
 from tapeline_backtest.report import Report, Run, report
 from tapeline_backtest.runner import Finished, Progress, run_blocks, run_loop
 from tapeline_common.events import Parameters
 from tapeline_common.opening import Opening, instrument_id, opening_facts
-from tapeline_common.process import EXIT_CONFIGURATION, EXIT_ERROR
+from tapeline_common.process import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_USAGE
+from tapeline_common.recording import Recorder, RecordingFailed, RecordingRefused
 from tapeline_common.settings import (
     ConfigurationInvalid,
     FeedTable,
@@ -97,6 +99,10 @@ ZERO, ONE = Decimal(0), Decimal(1)
     help="Loop gear: pass over uneventful bars in compiled blocks. Same tape; by default on long files only.",
 )
 @click.option("--folder", type=click.Path(path_type=Path), help="Wire gear: keep its servers' data here.")
+@click.option(
+    "--record", metavar="PLACE", help="Keep the tape: FILE.tape, postgres, postgres:FOLDER or postgresql://..."
+)
+@click.option("--force", is_flag=True, help="With --record: replace an earlier backtest's tape.")
 @click.option("--json", "to_json", is_flag=True, help="Print one JSON object, for programs.")
 def backtest(
     to_json: bool, gear: str, blocks: bool | None, folder: Path | None, config: Path | None, **call: Any
@@ -111,19 +117,20 @@ def backtest(
     except (BadFile, UnknownTimeframe, ConfigurationInvalid) as trouble:
         _end(str(trouble), EXIT_CONFIGURATION)
     opening = opening_facts(settings, realm=Realm.REPLAY, code_version=code_version())
-    if gear == "wire":
-        from tapeline_backtest.wire_runner import WireFailed, run_wire
-        from tapeline_common.commands_run import default_config
-
-        try:
-            finished = run_wire(
-                script(opening, sources), default_config(), folder, _progress(bar_count(sources), to_json)
-            )
-        except WireFailed as trouble:
-            _end(str(trouble), EXIT_ERROR)
-    else:
-        finished = _run_loop(opening, sources, blocks, _progress(bar_count(sources), to_json))
+    said = _progress(bar_count(sources), to_json)
+    try:
+        with recording(call["record"], force=call["force"]) as recorder:
+            if gear == "loop":
+                finished = _run_loop(opening, sources, blocks, said, recorder)
+            else:
+                finished = _run_wire(script(opening, sources), folder, said, recorder)
+    except RecordingRefused as trouble:
+        _end(str(trouble), EXIT_USAGE)
+    except RecordingFailed as trouble:
+        _end(str(trouble), EXIT_ERROR)
     result = _report(settings, sources, finished, gear)
+    if recorder is not None:
+        result = msgspec.structs.replace(result, record=recorder.record())
     if to_json:
         click.echo(msgspec.json.encode(result))
     else:
@@ -133,11 +140,29 @@ def backtest(
 
 
 def _run_loop(
-    opening: Sequence[Opening], sources: list[Source], blocks: bool | None, progress: Progress | None
+    opening: Sequence[Opening],
+    sources: list[Source],
+    blocks: bool | None,
+    progress: Progress | None,
+    recorder: Recorder | None,
 ) -> Finished:
     if blocks is None:
         blocks = bar_count(sources) >= BLOCKS_FROM_BARS
-    return run_blocks(opening, sources, progress) if blocks else run_loop(script(opening, sources), progress)
+    if blocks:
+        return run_blocks(opening, sources, progress, recorder)
+    return run_loop(script(opening, sources), progress, recorder)
+
+
+def _run_wire(
+    lines: Iterable[Outside], folder: Path | None, progress: Progress | None, recorder: Recorder | None
+) -> Finished:
+    from tapeline_backtest.wire_runner import WireFailed, run_wire
+    from tapeline_common.commands_run import default_config
+
+    try:
+        return run_wire(lines, default_config(), folder, progress, recorder)
+    except WireFailed as trouble:
+        _end(str(trouble), EXIT_ERROR)
 
 
 def _end(message: str, code: int) -> NoReturn:

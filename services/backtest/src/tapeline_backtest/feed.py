@@ -66,12 +66,13 @@ def script(opening: Sequence[Opening], sources: Sequence[Source]) -> Iterator[Ou
 def bars_of(one: Source) -> Iterator[Outside]:
     """One file's bars, each gap said before the bar that ends it."""
     facts = one.file.facts
+    length_ns = facts.timeframe_ns
     prefix = f"bar:{one.instrument}:{facts.timeframe}:"
     expected_ns = int(one.file.columns.open_ns[0])
     for bars in one.file.slices(one.instrument):
         for raw in bars:
             open_ns, close_ns = raw.open_ns, raw.close_ns
-            if facts.timeframe_ns and open_ns != expected_ns:
+            if length_ns and open_ns != expected_ns:
                 yield _gap(one, expected_ns, open_ns, close_ns)
             expected_ns = close_ns
             yield Outside("marketdata", f"{prefix}{open_ns}", raw, close_ns)

@@ -61,6 +61,14 @@ class InstrumentReport(msgspec.Struct, frozen=True):
     market_change: float
 
 
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where the tape was recorded: a file of so many bytes, or a Postgres log."""
+
+    kind: str
+    place: str
+    bytes: int | msgspec.UnsetType = msgspec.UNSET
+
+
 class Report(msgspec.Struct, frozen=True):
     """The result of one run. Times are UTC ns, ratios are fractions (0.1 is ten percent)."""
 
@@ -105,6 +113,7 @@ class Report(msgspec.Struct, frozen=True):
     gear: str
     elapsed_s: float
     bars_per_s: float
+    record: Record | msgspec.UnsetType = msgspec.UNSET
 
 
 @dataclass(slots=True)
@@ -253,7 +262,7 @@ class Curve:
 
 def equity_curve(run: Run, collected: Collected) -> Curve:
     """Cash after the fills of each bar plus positions at its close."""
-    closes = [(one.file.close_ns(), one) for one in run.sources]
+    closes = [(one.file.close_ns, one) for one in run.sources]
     time_ns = closes[0][0] if len(closes) == 1 else np.unique(np.concatenate([each for each, _ in closes]))
     cash = np.zeros(len(time_ns))
     invested = np.zeros(len(time_ns), dtype=bool)

@@ -13,6 +13,7 @@ from tapeline_backtest.report import TAKES, Collected
 from tapeline_bandit.service import SERVICE as BANDIT
 from tapeline_common.loop import Loop
 from tapeline_common.opening import Opening
+from tapeline_common.recording import Recorder
 from tapeline_common.sequencer import Recorded
 from tapeline_common.wiring import Service, in_author_order
 from tapeline_execution.service import SERVICE as EXECUTION
@@ -49,10 +50,10 @@ class Finished:
     states: Mapping[str, Any] = field(default_factory=dict)
 
 
-def run_loop(script: Iterable[Outside], progress: Progress | None = None) -> Finished:
-    """Feed the script to the loop gear."""
+def run_loop(script: Iterable[Outside], progress: Progress | None = None, recorder: Recorder | None = None) -> Finished:
+    """Feed the script to the loop gear; ``recorder`` gets every fact, and is left open."""
     collected = Collected()
-    loop = _loop(collected)
+    loop = _loop(collected, recorder)
     started = time.perf_counter()
     for said, outside in enumerate(script):
         loop.say(outside.author, outside.event, outside.id, outside.time_ns)
@@ -67,15 +68,16 @@ def run_blocks(
     opening: Sequence[Opening],
     sources: Sequence[Source],
     progress: Progress | None = None,
+    recorder: Recorder | None = None,
     chunk_bars: int = CHUNK_BARS,
 ) -> Finished:
     """The same script by block mode: the same tape, found faster on long files. Compiled code is loaded here."""
     from tapeline_backtest.block import BlockRun, BulkTape
 
     collected = Collected()
-    loop = _loop(collected)
+    loop = _loop(collected, None)
     assert loop.can_pass, "every core of a replay knows how to pass over bars"
-    tape = BulkTape(sources, None)
+    tape = BulkTape(sources, recorder)
     loop.sequencer.link = tape.take
     started = time.perf_counter()
     try:
@@ -91,12 +93,16 @@ def run_blocks(
     return Finished(collected, loop.states["ledger"], loop.sequencer.pos, tape_hash, elapsed_s, run.passed, loop.states)
 
 
-def _loop(collected: Collected) -> Loop:
+def _loop(collected: Collected, recorder: Recorder | None) -> Loop:
+    record = None if recorder is None else recorder.take
+
     def keep(recorded: Recorded) -> None:
         fact = recorded.fact
         taken = TAKES.get(type(fact.event))  # ``collected.take``, in place: this sees every bar
         if taken is not None:
             taken(collected, fact.event, fact.time_ns)
+        if record is not None:
+            record(recorded)
 
     cores = in_author_order([LEDGER_CORE, *(core for service in SERVICES for core in service.cores)])
     return Loop(cores, [worker for service in SERVICES for worker in service.workers], keep)

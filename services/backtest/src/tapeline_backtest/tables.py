@@ -25,6 +25,8 @@ def print_report(report: Report) -> None:
         f"{report.gear} gear, {report.elapsed_s:.2f} s, {report.bars_per_s:,.0f} bars/s",
         soft_wrap=True,
     )
+    if report.record:
+        console.print(f"recorded in {report.record.place}", soft_wrap=True)
 
 
 def _instruments(report: Report) -> Table:

@@ -132,7 +132,7 @@ def write_bars(file: BarFile, path: str | Path) -> None:
         **{name: pa.array(file.columns.texts(name), pa.string()) for name in NUMBER_COLUMNS},
     }
     if not facts.timeframe_ns:
-        columns[CLOSE_COLUMN] = pa.array(file.close_ns())
+        columns[CLOSE_COLUMN] = pa.array(file.close_ns)
     table = pa.table(columns)
     if is_csv:
         pa.csv.write_csv(table, path, pa.csv.WriteOptions(quoting_style="none"))

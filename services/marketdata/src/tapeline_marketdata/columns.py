@@ -344,11 +344,11 @@ def texts_of(column: Any) -> list[str]:
     return [_canonical(text) for text in texts]
 
 
-_NO_BYTES = np.zeros(0, dtype=np.uint8)
-
-
 def text_bytes_of(column: Any) -> tuple[Bytes, Ints]:
-    """``texts_of`` as ASCII behind each other, and where each begins, with one entry more: where the last one ends."""
+    """``texts_of`` without an object per number: all of them behind each other in ASCII, and where each begins.
+
+    The second has one entry more than there are rows: where the last one ends.
+    """
     printed = column.cast(pa.large_string())
     array = printed.combine_chunks() if isinstance(printed, pa.ChunkedArray) else printed
     _, offsets, data = array.buffers()
@@ -358,6 +358,9 @@ def text_bytes_of(column: Any) -> tuple[Bytes, Ints]:
         return joined, starts - starts[0]
     texts = [text.encode() for text in texts_of(column)]
     return np.frombuffer(b"".join(texts), dtype=np.uint8), np.cumsum([0, *map(len, texts)])
+
+
+_NO_BYTES = np.zeros(0, dtype=np.uint8)
 
 
 def _may_be_unplain(joined: Bytes) -> bool:

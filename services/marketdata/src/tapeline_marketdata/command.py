@@ -84,7 +84,7 @@ def _built(trades: str, rule: str, out: str | None, file: BuiltBars) -> Built:
         gaps=facts.gaps,
         missing_bars=facts.missing_bars,
         first_open_ns=facts.first_open_ns,
-        last_close_ns=int(file.close_ns()[-1]),
+        last_close_ns=int(file.close_ns[-1]),
         out=out,
         notes=facts.notes,
     )

@@ -115,11 +115,10 @@ class BarFile:
     def __len__(self) -> int:
         return len(self.columns)
 
-    def close_ns(self, start: int = 0, stop: int | None = None) -> Ints:
-        """When the bars of rows start to stop close, UTC ns."""
-        if self._close_ns is not None:
-            return self._close_ns[start:stop]
-        return self.columns.open_ns[start:stop] + self.facts.timeframe_ns
+    @property
+    def close_ns(self) -> Ints:
+        """When each bar closes, UTC ns."""
+        return self.columns.open_ns + self.facts.timeframe_ns if self._close_ns is None else self._close_ns
 
     def slices(self, instrument: InstrumentId, start: int = 0, size: int = SLICE_BARS) -> Iterator[list[BarClosed]]:
         """Lists of up to ``size`` bars from row ``start`` (0-based) on."""
