@@ -22,8 +22,8 @@ from tapeline_common.events import BarClosed
 from tapeline_common.values import DataFault
 from tapeline_marketdata.bars import decimal_text
 from tapeline_marketdata.checks import Checker, Rejected
-from tapeline_marketdata.columns import texts_of
-from tapeline_marketdata.files import NUMBER_COLUMNS, BadFile, FileFault, file_digest, read_bars
+from tapeline_marketdata.columns import BadFile, FileFault, file_digest, texts_of
+from tapeline_marketdata.files import NUMBER_COLUMNS, read_bars
 from tapeline_marketdata.timeframe import UnknownTimeframe
 
 MINUTE_NS = 60 * 10**9

@@ -13,7 +13,7 @@ import pytest
 
 from tapeline_common.values import DataFault, Side
 from tapeline_marketdata.bar_rules import parse_rule
-from tapeline_marketdata.built_bars import build_bars, write_bars
+from tapeline_marketdata.built_bars import NOT_TRADED, build_bars, write_bars
 from tapeline_marketdata.checks import Rejected
 from tapeline_marketdata.columns import BadFile, FileFault
 from tapeline_marketdata.depth_files import read_depth
@@ -262,6 +262,13 @@ def test_the_tape_says_what_bars_were_built_from(csv: Callable[..., Path]) -> No
         source_detail(built, "0af") == "sha256 0af; 14 bars; time unit ms; built from 100 trades by tick:7, 2 left over"
     )
     assert (built.trades, built.left_over, built.facts.rows) == (100, 2, 14)
+
+
+def test_bricks_warn_of_their_prices(csv: Callable[..., Path]) -> None:
+    """Renko bars say that their prices need not have been traded; other bars have nothing to say."""
+    path = csv(many_trades(100))
+    assert build_bars(path, parse_rule("renko:3")).facts.notes[1:] == (NOT_TRADED,)
+    assert build_bars(path, parse_rule("tick:7")).facts.notes[1:] == ()
 
 
 def test_too_few_trades_make_no_bar(csv: Callable[..., Path]) -> None:

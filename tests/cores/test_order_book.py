@@ -217,6 +217,36 @@ def test_krakens_own_example_has_its_checksum() -> None:
     assert OrderBook(checksum=kraken_checksum(5, 8)).take(guide_book(974947235)) == Applied(0)
 
 
+def test_numbers_that_lost_their_zeros_have_the_same_checksum() -> None:
+    """The guide's book of WebSocket v2 as JSON numbers print it: the pair's decimals bring the zeros back."""
+    bids = {
+        "45283.5": "0.1",
+        "45283.4": "1.54582015",
+        "45282.1": "0.1",
+        "45281": "0.1",
+        "45280.3": "1.54592586",
+        "45279": "0.0799",
+        "45277.6": "0.03310103",
+        "45277.5": "0.3",
+        "45277.3": "1.54602737",
+        "45276.6": "0.15445238",
+    }
+    asks = {
+        "45285.2": "0.001",
+        "45286.4": "1.54571953",
+        "45286.6": "1.54571109",
+        "45289.6": "1.54560911",
+        "45290.2": "0.1589066",
+        "45291.8": "1.54553491",
+        "45294.7": "0.04454749",
+        "45296.1": "0.3538",
+        "45297.5": "0.09945542",
+        "45299.5": "0.18772827",
+    }
+    book = OrderBook(checksum=kraken_checksum(1, 8))
+    assert book.take(Snapshot(list(bids.items()), list(asks.items()), checksum=3310070434)) == Applied(0)
+
+
 @pytest.mark.parametrize(("price", "size"), [("0.05000", "0.00000501"), ("0.04950", "0"), ("0.05001", "0.00000001")])
 def test_a_wrong_level_has_another_checksum(price: str, size: str) -> None:
     """A book that differs in one of the ten levels is refused."""

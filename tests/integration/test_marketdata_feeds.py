@@ -570,6 +570,16 @@ async def test_a_feed_of_trades_killed_anywhere_leaves_no_trace(kill_at: int, ti
     assert outside(tape) == outside(whole)
 
 
+async def test_many_refused_trades_are_said_in_bounded_requests(tmp_path: Path) -> None:
+    """A file that is mostly bad fills no request beyond the bound, and every refusal is on the tape."""
+    path = write_trades(tmp_path / "trades.csv", ["100,1", *["0,1"] * 1200, "101,1", "102,1"])
+    tape = listed(BTC)
+    door = TapeDoor(tape)
+    await files_feed({BTC: path}, timeframe="tick-2").run(door)
+    assert [len(said) for said in door.said] == [1, FACTS_PER_SAY, FACTS_PER_SAY, 201]
+    assert len({identity for identity, _ in outside(tape)}) == 1202
+
+
 async def test_bars_built_live_and_in_a_backtest_are_alike(tmp_path: Path) -> None:
     """The same trades make the same bars under the same ids, from the same source, in both."""
     path = write_trades(tmp_path / "trades.csv", [trade for trade in TRADES if trade[0] in "19"])

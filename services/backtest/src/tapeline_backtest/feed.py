@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from tapeline_common.events import DataRejected, Event, FeedOpened
 from tapeline_common.opening import Opening
 from tapeline_common.values import DataFault, InstrumentId
-from tapeline_marketdata.files import BarFile, file_digest, source_detail
+from tapeline_marketdata.columns import file_digest
+from tapeline_marketdata.files import BarFile, source_detail
 
 
 class Outside(msgspec.Struct, frozen=True, gc=False):

@@ -371,11 +371,11 @@ class FilesFeed:
 
     async def run(self, door: Door) -> None:
         await _until_listed(door, tuple(self.files), self.sleep)
+        from tapeline_marketdata.files import source_detail
+
         lanes, opened = [], []
         for instrument, path in self.files.items():
             file, digest = await asyncio.to_thread(self._read, path)
-            from tapeline_marketdata.files import source_detail
-
             source = PurePath(path).name
             opened += Reports(door.state, instrument).opened(source, self.timeframe, source_detail(file, digest))
             lanes.append(self._replay(instrument, file, door.state.bars.get((instrument, self.timeframe))))
@@ -383,7 +383,8 @@ class FilesFeed:
         pace = Pace(self.interval_s, self.sleep, self.clock)
         for _, together in groupby(heapq.merge(*lanes, key=_closing), key=_closing):
             await pace.wait()
-            await door.say([said for _, facts in together for said in facts])
+            for request in _packed([facts for _, facts in together]):
+                await door.say(request)
 
     def _read(self, path: str) -> tuple[BarFile, str]:
         from tapeline_marketdata.columns import BadFile, columns_in, file_digest, is_trades
@@ -423,7 +424,7 @@ class FilesFeed:
     def _replay(
         self, instrument: InstrumentId, file: BarFile, last: BarClosed | None
     ) -> Iterator[tuple[int, list[Said]]]:
-        """Each bar with the trades refused since the one before it; those after the last bar are said with it."""
+        """The bars, each behind the trades refused since the one before it; those after the last bar come before it."""
         from tapeline_marketdata.built_bars import BuiltBars
 
         judge = Judge(instrument, self.timeframe, last, file.facts.grid_offset_ns)
@@ -431,11 +432,10 @@ class FilesFeed:
         while refused and refused[0][0] < row:
             refused.popleft()
         for number, bar in enumerate(file.bars(instrument, row), row):
-            facts: list[Said] = []
             while refused and (refused[0][0] <= number or number == len(file) - 1):
                 trade = refused.popleft()[1]
-                facts.append(judge.rejected(trade.rejected.fault, trade.time_ns, trade.rejected.detail))
-            yield bar.close_ns, facts + judge.facts(bar)
+                yield bar.close_ns, [judge.rejected(trade.rejected.fault, trade.time_ns, trade.rejected.detail)]
+            yield bar.close_ns, judge.facts(bar)
 
 
 def _closing(piece: tuple[int, list[Said]]) -> int:

@@ -18,7 +18,7 @@ import pyarrow.parquet
 from tapeline_common.events import BarClosed
 from tapeline_common.values import InstrumentId
 from tapeline_marketdata.bar_building import bar_builder
-from tapeline_marketdata.bar_rules import BarRule
+from tapeline_marketdata.bar_rules import BarRule, RuleKind
 from tapeline_marketdata.columns import BadFile, FileFault, Floats, Ints
 from tapeline_marketdata.files import (
     CLOSE_COLUMN,
@@ -36,6 +36,8 @@ PROGRESS_TRADES = 50_000
 Progress = Callable[[int, int], None]
 """Called now and then with the trades taken so far and all of them."""
 
+NOT_TRADED = "bricks open and close at levels of their grid, which need not have been traded: fills there are too good"
+
 NOBODY = InstrumentId("")
 """The instrument of bars that are kept as columns, which have none."""
 
@@ -49,12 +51,15 @@ class BuiltBars(BarFile):
 
     def __init__(
         self,
-        bars: tuple[FileFacts, BarColumns, Ints | None],
+        facts: FileFacts,
+        columns: BarColumns,
+        close_ns: Ints | None,
+        *,
         trades: int,
         left_over: int,
         rejected: tuple[tuple[int, RejectedTrade], ...],
     ) -> None:
-        super().__init__(*bars)
+        super().__init__(facts, columns, close_ns)
         self.trades = trades
         self.left_over = left_over
         self.rejected = rejected
@@ -84,13 +89,16 @@ def build_bars(path: str | Path, rule: BarRule, *, strict: bool = True, progress
     made_from = f"{trades} trades by {rule}, {builder.left_over} left over"
     facts = _facts(Path(path), file.facts, rule, bars, made_from)
     close_ns = None if rule.length_ns else _int64([bar.close_ns for bar in bars])
-    return BuiltBars((facts, _columns(bars), close_ns), trades, builder.left_over, tuple(rejected))
+    return BuiltBars(
+        facts, _columns(bars), close_ns, trades=trades, left_over=builder.left_over, rejected=tuple(rejected)
+    )
 
 
 def _facts(path: Path, trades: TradeFacts, rule: BarRule, bars: list[BarClosed], made_from: str) -> FileFacts:
     open_ns = _int64([bar.open_ns for bar in bars])
     timeframe = rule.timeframe, rule.length_ns
-    facts = facts_of(path, trades.format, trades.time_column, trades.time_unit, timeframe, open_ns, trades.notes)
+    notes = (*trades.notes, NOT_TRADED) if rule.kind is RuleKind.RENKO else trades.notes
+    facts = facts_of(path, trades.format, trades.time_column, trades.time_unit, timeframe, open_ns, notes)
     return msgspec.structs.replace(facts, made_from=made_from)
 
 

@@ -22,9 +22,10 @@ import numpy.typing as npt
 from tapeline_common.events import BarClosed
 from tapeline_common.values import InstrumentId
 from tapeline_marketdata.bars import NOT_FINITE_WORDS
-from tapeline_marketdata.columns import BadFile as BadFile
 from tapeline_marketdata.columns import (
+    BadFile,
     Bytes,
+    FileFault,
     Floats,
     Ints,
     find_columns,
@@ -36,8 +37,6 @@ from tapeline_marketdata.columns import (
     times_ns,
     whole,
 )
-from tapeline_marketdata.columns import FileFault as FileFault
-from tapeline_marketdata.columns import file_digest as file_digest
 from tapeline_marketdata.timeframe import UnknownTimeframe, format_timeframe, parse_timeframe
 
 TIME_COLUMNS = ("ts", "timestamp", "open_time", "datetime", "date", "time")
