@@ -102,15 +102,15 @@ def backtest(to_json: bool, gear: str, folder: Path | None, config: Path | None,
     lines = script(opening, sources)
     said = _progress(bar_count(sources), to_json)
     try:
-        with recording(call["record"], force=call["force"]) as recorder:
-            finished = _run(gear, lines, folder, said, recorder)
+        with recording(call["record"], force=call["force"]) as kept:
+            finished = _run(gear, lines, folder, said, None if kept is None else kept.recorder)
     except RecordingRefused as trouble:
         _end(str(trouble), EXIT_USAGE)
     except RecordingFailed as trouble:
         _end(str(trouble), EXIT_ERROR)
     result = _report(settings, sources, finished, gear)
-    if recorder is not None:
-        result = msgspec.structs.replace(result, record=recorder.record())
+    if kept is not None:
+        result = msgspec.structs.replace(result, record=kept.described())
     if to_json:
         click.echo(msgspec.json.encode(result))
     else:
