@@ -49,6 +49,9 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 T = TypeVar("T")
 
+RECORDED_BYTES = 1 << 20
+"""Handed to a recorder at once."""
+
 WAITING_JOBS = 3
 """Chunks that may wait to be rendered; more would only fill memory."""
 
@@ -152,10 +155,19 @@ class BulkTape:
             payloads, ends = whole, whole_ends
         else:
             payloads, ends = self._render(chunk, pending, whole, whole_ends, layouts, largest)
-        if len(ends):
-            self._chain(self._head, payloads, ends)
-            if self._recorder is not None:
-                self._recorder.take_block(payloads.tobytes(), np.diff(ends, prepend=0), self._head.tobytes())
+        if self._recorder is None:
+            if len(ends):
+                self._chain(self._head, payloads, ends)
+            return
+        # In parts that a recorder takes whole, with the hash after each.
+        start, first = 0, 0
+        while first < len(ends):
+            after = max(first + 1, int(np.searchsorted(ends, start + RECORDED_BYTES, side="right")))
+            stop = int(ends[after - 1])
+            part, part_ends = payloads[start:stop], ends[first:after] - start
+            self._chain(self._head, part, part_ends)
+            self._recorder.take_block(part.tobytes(), np.diff(part_ends, prepend=0), self._head.tobytes())
+            start, first = stop, after
 
     def _render(
         self, chunk: Chunk, pending: _Pending, whole: Bytes, whole_ends: Ints, layouts: Table, largest: int

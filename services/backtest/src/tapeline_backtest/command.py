@@ -128,7 +128,8 @@ def backtest(
     opening = opening_facts(settings, realm=Realm.REPLAY, code_version=code_version())
     said = _progress(bar_count(sources), to_json)
     try:
-        with recording(call["record"], force=call["force"]) as recorder:
+        with recording(call["record"], force=call["force"]) as kept:
+            recorder = None if kept is None else kept.recorder
             if gear == "loop":
                 finished = _run_loop(opening, sources, blocks, said, recorder)
             else:
@@ -138,8 +139,8 @@ def backtest(
     except RecordingFailed as trouble:
         _end(str(trouble), EXIT_ERROR)
     result = _report(settings, sources, finished, gear)
-    if recorder is not None:
-        result = msgspec.structs.replace(result, record=recorder.record())
+    if kept is not None:
+        result = msgspec.structs.replace(result, record=kept.described())
     if to_json:
         click.echo(msgspec.json.encode(result))
     else:

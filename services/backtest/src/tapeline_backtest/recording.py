@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import click
+import msgspec
 
 from tapeline_backtest.report import Record
 from tapeline_common.recording import Recorder, RecordingRefused
@@ -26,17 +27,18 @@ POSTGRES_FOLDER = ".tapeline/backtest"
 SCHEMES = ("postgres://", "postgresql://")
 
 
-class Recording(Recorder, Protocol):
-    """A recorder that can say what it has made."""
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """An open recorder and what the report calls it."""
 
-    def record(self) -> Record: ...
+    recorder: Recorder
+    kind: str
+    place: str
 
-
-class FileRecording(TapeWriter):
-    """A tape file, as the report names it."""
-
-    def record(self) -> Record:
-        return Record(kind="file", place=str(self.path), bytes=self.written)
+    def described(self) -> Record:
+        """For the report, once the recorder is closed."""
+        written = self.recorder.written if isinstance(self.recorder, TapeWriter) else msgspec.UNSET
+        return Record(self.kind, self.place, written)
 
 
 @contextmanager
@@ -50,13 +52,13 @@ def recording(place: str | None, *, force: bool) -> Iterator[Recording | None]:
             raise RecordingRefused("--force replaces what --record names: give --record as well, or leave it out")
         yield None
         return
-    recorder = _opened(place, force)
+    opened = _opened(place, force)
     try:
-        yield recorder
+        yield opened
     except BaseException:
-        recorder.abandon()
+        opened.recorder.abandon()
         raise
-    recorder.close()
+    opened.recorder.close()
 
 
 def _opened(place: str, force: bool) -> Recording:
@@ -68,23 +70,18 @@ def _opened(place: str, force: bool) -> Recording:
     path = Path(place)
     if path.suffix != SUFFIX:
         raise RecordingRefused(f"--record {place}: name a file that ends in {SUFFIX}, or postgres:FOLDER, or a DSN")
-    return FileRecording(path, replace=force)
+    return Recording(TapeWriter(path, replace=force), "file", place)
 
 
 def _in_postgres(where: str, force: bool) -> Recording:
     from tapeline_ledger.bulk import PostgresRecorder
 
-    class PostgresRecording(PostgresRecorder):
-        """A Postgres log, as the report names it."""
-
-        def record(self) -> Record:
-            return Record(kind=POSTGRES, place=self.name)
-
     is_dsn = where.startswith(SCHEMES)
     if is_dsn and force:
         raise RecordingRefused("--force does not empty a database: name a fresh one")
-    return PostgresRecording(
+    recorder = PostgresRecorder(
         where if is_dsn else Path(where or POSTGRES_FOLDER),
         replace=force,
         report=lambda said: click.echo(said, err=True),
     )
+    return Recording(recorder, POSTGRES, recorder.name)

@@ -12,7 +12,7 @@ import queue
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,6 +84,7 @@ class PostgresRecorder:
         return f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"
 
     def take(self, recorded: Recorded) -> None:
+        """See ``recording.Recorder``."""
         self._batch.append(recorded)
         if len(self._batch) >= BATCH_FACTS:
             self._cut()
@@ -108,9 +109,11 @@ class PostgresRecorder:
         self._raise_failure()
 
     def abandon(self) -> None:
-        if self._batch and self._failure is None:
-            self._cut()
-        self._queue.put(None)
+        """Commit what is left without verifying it. Raises nothing, and gives a server that is gone up."""
+        with suppress(queue.Full):
+            if self._batch:
+                self._queue.put(self._batch, timeout=ABANDON_S)
+            self._queue.put(None, timeout=ABANDON_S)
         self._thread.join(ABANDON_S)
 
     def _cut(self) -> None:
