@@ -8,7 +8,7 @@ It deliberately sizes nothing and changes no order: an order is approved as it i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -64,6 +64,7 @@ class Book:
         price: last price as it was printed, heard at ``price_ns``; ``None`` before the first.
         position: signed, over all strategies; ``own`` has it by strategy.
         buys, sells: what is still open of approved orders on each side.
+        exits: when each strategy last left a position here, or turned it.
     """
 
     price: DecimalText | None = None
@@ -72,6 +73,7 @@ class Book:
     own: dict[StrategyId, Decimal] = field(default_factory=dict)
     buys: Decimal = ZERO
     sells: Decimal = ZERO
+    exits: dict[StrategyId, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -92,7 +94,9 @@ class State:
         equity: cash plus positions at last prices, in account currency, kept up to date with every fact.
         reference: equity at the first fact of the UTC day, deposits of the day added.
         day_ends_ns: end of the UTC day of the latest fact.
-        is_breached: the daily loss was said to be breached and trading has not resumed since.
+        highest: highest equity so far, deposits and withdrawals added.
+        breached: losses that were said to be at their limit and not forgotten since: a daily loss until the next day or
+            a resumption, a drawdown until a resumption.
     """
 
     trading: TradingState = TradingState.HALTED
@@ -107,7 +111,8 @@ class State:
     equity: Decimal = ZERO
     reference: Decimal = ZERO
     day_ends_ns: int = 0
-    is_breached: bool = False
+    highest: Decimal = ZERO
+    breached: dict[HaltReason, None] = field(default_factory=dict)
 
 
 # ---- deciders ----------------------------------------------------------------------------------------------------
@@ -149,6 +154,8 @@ def _question(state: State, event: OrderProposed, stamp: Stamp) -> Question:
         other_exposure=sum((_exposure(other) for other in others), ZERO),
         other_open=sum(bool(other.position or other.buys or other.sells) for other in others),
         daily_loss=_daily_loss(state, stamp),
+        drawdown=state.highest - state.equity,
+        exited_ns=book.exits.get(terms.strategy),
     )
 
 
@@ -174,30 +181,47 @@ def _exposure(book: Book) -> Decimal:
 
 def decide_bar(state: State, bar: BarClosed, stamp: Stamp) -> Sequence[Event]:
     """A bar can only lose money where something is held. Everywhere else this is one or two look-ups."""
-    if state.limits is None or state.limits.max_daily_loss is None or not state.books[bar.instrument].position:
+    limits = state.limits
+    if limits is None or (limits.max_daily_loss is None and limits.max_drawdown is None):
+        return ()
+    if not state.books[bar.instrument].position:
         return ()
     return decide_loss(state, bar, stamp)
 
 
 def decide_loss(state: State, _event: Event, stamp: Stamp) -> Sequence[Event]:
-    """Halt when the day's loss reaches its limit: said once, until trading resumes or the day is over.
+    """Halt when a loss reaches its limit: said once, until trading resumes or, for the day's loss, the day is over.
 
     While flattening, only the breach is said: a halt would stop the very orders that take the risk off, and the
     resumption that must follow is judged by the same loss.
     """
-    if state.is_breached or state.limits is None:
-        return ()
-    loss, limit = _daily_loss(state, stamp), state.limits.max_daily_loss
-    if limit is None or not is_loss_at_limit(loss, limit):
-        return ()
-    breached = LimitBreached(HaltReason.DAILY_LOSS, str(plain(loss)), str(plain(limit)))
-    if state.trading is TradingState.FLATTENING:
-        return [breached]
-    return [breached, _halted_for_loss(loss, limit)]
+    said: list[Event] = []
+    for reason, loss, limit in _losses_at_limit(state, stamp):
+        if reason not in state.breached:
+            said.append(LimitBreached(reason, str(plain(loss)), str(plain(limit))))
+            if state.trading is not TradingState.FLATTENING:
+                said.append(_halted_for_loss(reason, loss, limit))
+    return said
 
 
-def _halted_for_loss(loss: Decimal, limit: Decimal) -> TradingHalted:
-    return TradingHalted(HaltReason.DAILY_LOSS, f"lost {plain(loss)} since 00:00 UTC, the limit is {plain(limit)}")
+def _losses_at_limit(state: State, stamp: Stamp) -> Iterator[tuple[HaltReason, Decimal, Decimal]]:
+    """Each loss that has reached its limit: which, how much, and the limit."""
+    limits = state.limits or LimitsSet()
+    if limits.max_daily_loss is not None:
+        loss = _daily_loss(state, stamp)
+        if is_loss_at_limit(loss, limits.max_daily_loss):
+            yield HaltReason.DAILY_LOSS, loss, limits.max_daily_loss
+    if limits.max_drawdown is not None:
+        fall = state.highest - state.equity
+        if is_loss_at_limit(fall, limits.max_drawdown):
+            yield HaltReason.DRAWDOWN, fall, limits.max_drawdown
+
+
+_SINCE = {HaltReason.DAILY_LOSS: "since 00:00 UTC", HaltReason.DRAWDOWN: "from the highest equity"}
+
+
+def _halted_for_loss(reason: HaltReason, loss: Decimal, limit: Decimal) -> TradingHalted:
+    return TradingHalted(reason, f"lost {plain(loss)} {_SINCE[reason]}, the limit is {plain(limit)}")
 
 
 def _daily_loss(state: State, stamp: Stamp) -> Decimal:
@@ -210,11 +234,10 @@ def decide_halt(_state: State, event: HaltRequested, _stamp: Stamp) -> Sequence[
 
 
 def decide_resume(state: State, event: ResumeRequested, stamp: Stamp) -> Sequence[Event]:
-    """Resume, unless today's loss still stands: then a higher limit, or tomorrow, must come first."""
-    limit = None if state.limits is None else state.limits.max_daily_loss
-    loss = _daily_loss(state, stamp)
-    if limit is not None and is_loss_at_limit(loss, limit):
-        return [_halted_for_loss(loss, limit)]
+    """Resume, unless a loss still stands: then a higher limit, or for the day's loss tomorrow, must come first."""
+    standing = next(_losses_at_limit(state, stamp), None)
+    if standing is not None:
+        return [_halted_for_loss(*standing)]
     return [TradingResumed(f"{event.issuer}: {event.reason}")]
 
 
@@ -249,6 +272,8 @@ def learn_bar(state: State, bar: BarClosed, stamp: Stamp) -> None:
         book = state.books[bar.instrument] = Book()
     elif book.position and book.price is not None:
         state.equity += book.position * (Decimal(bar.close) - Decimal(book.price))
+        if state.equity > state.highest:
+            state.highest = state.equity
     book.price = bar.close
     book.price_ns = stamp.time_ns
 
@@ -257,7 +282,7 @@ def _begin_day(state: State, stamp: Stamp) -> None:
     """The day's losses count from what the account was worth before the first fact of the day that moves it."""
     state.day_ends_ns = (stamp.time_ns // DAY_NS + 1) * DAY_NS
     state.reference = state.equity
-    state.is_breached = False
+    state.breached.pop(HaltReason.DAILY_LOSS, None)
 
 
 def learn_fill(state: State, event: OrderFilled, stamp: Stamp) -> None:
@@ -273,8 +298,12 @@ def learn_fill(state: State, event: OrderFilled, stamp: Stamp) -> None:
         book.price, book.price_ns = DecimalText(str(event.price)), stamp.time_ns
     filled = event.side.sign * event.quantity
     state.equity += filled * (Decimal(book.price) - event.price) - _fee(state, event)
+    state.highest = max(state.highest, state.equity)
     book.position += filled
-    book.own[event.strategy] = book.own.get(event.strategy, ZERO) + filled
+    held = book.own.get(event.strategy, ZERO)
+    book.own[event.strategy] = held + filled
+    if held * (held + filled) <= 0 and held:
+        book.exits[event.strategy] = stamp.time_ns
     reservation = state.reserved.get(event.order)
     if reservation is not None:
         _reserve(book, reservation.terms.side, -min(event.quantity, reservation.remaining))
@@ -318,12 +347,13 @@ def learn_order_over(
 
 
 def learn_funded(state: State, event: AccountFunded, stamp: Stamp) -> None:
-    """A deposit is no profit and a withdrawal no loss: the day's reference moves along."""
+    """A deposit is no profit and a withdrawal no loss: the day's reference and the highest equity move along."""
     if stamp.time_ns >= state.day_ends_ns:
         _begin_day(state, stamp)
     if event.currency == state.currency:
         state.equity += event.amount
         state.reference += event.amount
+        state.highest += event.amount
 
 
 def learn_funding(state: State, event: FundingPosted, stamp: Stamp) -> None:
@@ -331,6 +361,7 @@ def learn_funding(state: State, event: FundingPosted, stamp: Stamp) -> None:
         _begin_day(state, stamp)
     if event.currency == state.currency:
         state.equity += event.amount
+        state.highest = max(state.highest, state.equity)
 
 
 def learn_limits(state: State, event: LimitsSet, _stamp: Stamp) -> None:
@@ -358,11 +389,11 @@ def learn_halted(state: State, event: TradingHalted, stamp: Stamp) -> None:
 
 def learn_resumed(state: State, event: TradingResumed, stamp: Stamp) -> None:
     learn_control(state, event, stamp)
-    state.is_breached = False
+    state.breached.clear()
 
 
-def learn_breached(state: State, _event: LimitBreached, _stamp: Stamp) -> None:
-    state.is_breached = True
+def learn_breached(state: State, event: LimitBreached, _stamp: Stamp) -> None:
+    state.breached[event.reason] = None
 
 
 def learn_disabled(state: State, event: StrategyDisableRequested, _stamp: Stamp) -> None:
