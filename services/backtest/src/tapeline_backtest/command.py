@@ -80,7 +80,7 @@ ZERO, ONE = Decimal(0), Decimal(1)
 @click.option("--instrument", "names", multiple=True, help="Name such as BTC/USD for each --data, in order.")
 @click.option("-i", "--timeframe", help="Length of the files' bars, where it cannot be told from them.")
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="A tapeline.toml: the same file as live.")
-@click.option("--gear", type=click.Choice(["loop", "wire"]), default="loop", show_default=True)
+@click.option("--gear", type=click.Choice(["loop", "wire", "kernel"]), default="loop", show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), help="Wire gear: keep its servers' data here.")
 @click.option("--json", "to_json", is_flag=True, help="Print one JSON object, for programs.")
 def backtest(to_json: bool, gear: str, folder: Path | None, config: Path | None, **call: Any) -> None:
@@ -101,6 +101,14 @@ def backtest(to_json: bool, gear: str, folder: Path | None, config: Path | None,
             finished = run_wire(lines, default_config(), folder, _progress(bar_count(sources), to_json))
         except WireFailed as trouble:
             _end(str(trouble), EXIT_ERROR)
+    elif gear == "kernel":
+        from tapeline_backtest.kernel import KernelRefused
+        from tapeline_backtest.kernel_runner import run_kernel
+
+        try:
+            finished = run_kernel([each.event for each in opening], sources)
+        except KernelRefused as trouble:
+            _end(str(trouble), EXIT_CONFIGURATION)
     else:
         finished = run_loop(lines, _progress(bar_count(sources), to_json))
     result = _report(settings, sources, finished, gear)

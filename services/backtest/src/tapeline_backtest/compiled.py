@@ -76,10 +76,10 @@ def scan(strategy: Strategy) -> Scan:
 
 @cache
 def _scan(strategy: Strategy) -> Any:
-    types = _numba_types()
+    types = numba_types()
     floats = types.float64[::1]
     signature = (floats, parameter_types(strategy), types.UniTuple(floats, 5), types.int64, types.int64, types.float64)
-    return specialised(strategy, "tapeline_backtest.scan_loop", "scan", signature)
+    return specialised(strategy, ("tapeline_backtest.scan_loop",), "scan", signature)
 
 
 def memory_of(strategy: Strategy, parameters: dict[str, Any]) -> Floats:
@@ -89,26 +89,27 @@ def memory_of(strategy: Strategy, parameters: dict[str, Any]) -> Floats:
 
 def parameter_types(strategy: Strategy) -> Any:
     """The numba type of a strategy's parameter values in declared order."""
-    types = _numba_types()
+    types = numba_types()
     of = {int: types.int64, float: types.float64, bool: types.boolean}
     return types.Tuple(tuple(of[parameter.type] for parameter in strategy.parameters))
 
 
-def _numba_types() -> Any:
+def numba_types() -> Any:
+    """numba's own vocabulary for signatures."""
     import numba
 
     return numba.types
 
 
-def specialised(strategy: Strategy, template: str, name: str, signature: tuple[Any, ...]) -> Any:
-    """Function ``name`` of a template module, with ``advance`` of this strategy, compiled for one signature.
+def specialised(strategy: Strategy, templates: tuple[str, ...], name: str, signature: tuple[Any, ...]) -> Any:
+    """Function ``name`` of the template modules, with ``advance`` of this strategy, compiled for one signature.
 
-    Every function of the template may call every other; they are compiled into one another.
+    Every function of the templates may call every other; they are compiled into one another.
     """
     import numba
 
     step = _checked(strategy)
-    text = _module_text(strategy, template)
+    text = _module_text(strategy, templates)
     digest = _digest(step, text)
     module_name = f"tapeline_compiled_{strategy.name}_{digest[:24]}"
     path = _kept(f"{module_name}.py", text)
@@ -186,17 +187,24 @@ def _first_line(trouble: Exception) -> str:
 # ---- the module of one strategy and loop -------------------------------------------------------------------------
 
 
-def _module_text(strategy: Strategy, template: str) -> str:
-    """The template with the strategy's own ``advance`` behind it."""
-    found = importlib.util.find_spec(template)
-    assert found is not None, f"{template} is part of this package"
-    assert found.origin is not None, f"{template} is a file"
+def _module_text(strategy: Strategy, templates: tuple[str, ...]) -> str:
+    """The templates as one module, with the strategy's own ``advance`` behind them."""
     values = "".join(f"parameters[{index}], " for index in range(len(strategy.parameters)))
     return (
-        Path(found.origin).read_text(encoding="utf-8")
+        "from __future__ import annotations\n"
+        + "".join(_template_text(template) for template in templates)
         + "\n\ndef advance(memory, parameters, open, high, low, close, volume):\n"
         + f"    return step(memory, {values}open, high, low, close, volume)\n"
     )
+
+
+def _template_text(template: str) -> str:
+    """A template without its imports of other templates, which stand before it in the same module."""
+    found = importlib.util.find_spec(template)
+    assert found is not None, f"{template} is part of this package"
+    assert found.origin is not None, f"{template} is a file"
+    lines = Path(found.origin).read_text(encoding="utf-8").splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith(("from __future__", "from tapeline_backtest")))
 
 
 def _moved(step: FunctionType, module_name: str) -> FunctionType:

@@ -101,8 +101,8 @@ class Report(msgspec.Struct, frozen=True):
     worst_trade: Decimal | None
     market_change: float
     instruments: dict[str, InstrumentReport]
-    facts: int
-    tape_hash: str
+    facts: int | None
+    tape_hash: str | None
     gear: str
     elapsed_s: float
     bars_per_s: float
@@ -161,8 +161,8 @@ class Run:
     calendars: dict[InstrumentId, str]
     start_cash: Decimal
     sources: Sequence[Source]
-    facts: int
-    tape_hash: str
+    facts: int | None
+    tape_hash: str | None
     gear: str
     elapsed_s: float
 

@@ -30,12 +30,12 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a gear hands to the report."""
+    """What a gear hands to the report; ``None`` for count and hash where it kept no tape."""
 
     collected: Collected
     books: LedgerState
-    facts: int
-    tape_hash: str
+    facts: int | None
+    tape_hash: str | None
     elapsed_s: float
 
 

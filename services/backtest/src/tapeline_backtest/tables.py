@@ -20,9 +20,9 @@ def print_report(report: Report) -> None:
     console.print(_summary(report))
     if report.refused or report.declined or report.data_faults:
         console.print(_not_done(report))
+    tape = "no tape" if report.facts is None else f"tape {report.facts:,} facts, hash {report.tape_hash}"
     console.print(
-        f"tape {report.facts:,} facts, hash {report.tape_hash}\n"
-        f"{report.gear} gear, {report.elapsed_s:.2f} s, {report.bars_per_s:,.0f} bars/s",
+        f"{tape}\n{report.gear} gear, {report.elapsed_s:.2f} s, {report.bars_per_s:,.0f} bars/s",
         soft_wrap=True,
     )
 

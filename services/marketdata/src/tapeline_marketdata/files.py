@@ -117,6 +117,13 @@ class BarColumns:
         column = self._printed[name][start : len(self) if stop is None else stop]
         return _texts(column)
 
+    def longest_text(self, name: str) -> int:
+        """Length of the longest text of a number column as the file prints it; 0 for binary floats."""
+        column = self._printed[name]
+        if pa.types.is_float64(column.type) or not len(column):
+            return 0
+        return int(pc.max(pc.utf8_length(column)).as_py())
+
 
 class BarFile:
     """One file of bars, read and described. ``bars(instrument)`` yields them as objects, in the order of the file."""
