@@ -405,7 +405,12 @@ def _compiled(strategy: Strategy) -> Any:
     floats, ints, table = types.float64[::1], types.int64[::1], types.int64[:, ::1]
     five, four = types.UniTuple(floats, 5), types.UniTuple(ints, 4)
     signature = (floats, parameter_types(strategy), five, four, ints, ints, ints, floats, table, table, floats)
-    return specialised(strategy, ("tapeline_backtest.wide", "tapeline_backtest.kernel_loop"), "run", signature)
+    return specialised(
+        strategy,
+        ("tapeline_backtest.scan_loop", "tapeline_backtest.wide", "tapeline_backtest.kernel_loop"),
+        "run",
+        signature,
+    )
 
 
 def prepare(strategy: Strategy) -> Any:

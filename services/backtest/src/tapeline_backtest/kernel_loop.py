@@ -19,7 +19,8 @@ from __future__ import annotations
 from math import nan
 from typing import Any
 
-from tapeline_backtest.wide import at_least, difference, is_within, multiple, product, total
+from tapeline_backtest.scan_loop import scan
+from tapeline_backtest.wide import BASE, at_least, difference, is_within, multiple, product, total
 
 RETRY_BARS = 10
 MAX_WORKING = 2
@@ -103,19 +104,13 @@ REFUSED = DECLINED + 5
 BOOK = REFUSED + 8
 
 # ---- seat: floats ------------------------------------------------------------------------------------------------
-TARGET, SETTLED, QUIET, MONEY_UNITS, QUANTITY_UNITS, WORST, PEAK, SEAT = range(8)
+TARGET, SETTLED, QUIET, CASH, HELD, MONEY_UNITS, QUANTITY_UNITS, WORST, PEAK, SEAT = range(10)
 
 # ---- how a run ends ----------------------------------------------------------------------------------------------
 DONE, TARGET_NOT_WHOLE, MONEY_TOO_LARGE = 0, 1, 2
 
 DAY_NS = 86_400_000_000_000
-
-
-def advance(
-    memory: Any, parameters: Any, _open: float, _high: float, _low: float, _close: float, _volume: float
-) -> float:
-    """One bar of the strategy; each strategy has its own."""
-    raise NotImplementedError
+LIMB = float(BASE)
 
 
 def run(
@@ -143,32 +138,48 @@ def run(
     Returns:
         ``DONE``, or why the run had to be given up.
     """
-    opens, highs, lows, closes, volumes = columns
-    day, day_end = 0, day_ends[0]
-    cash = (book[CASH_HIGH] * 1e18 + book[CASH_LOW]) / seat[MONEY_UNITS]
-    held, quiet, worst, peak = 0.0, nan, 0.0, cash
-    for bar in range(len(closes)):
-        target = advance(memory, parameters, opens[bar], highs[bar], lows[bar], closes[bar], volumes[bar])
-        if target != quiet:
+    closes = columns[3]
+    stop, bar, marked, day = len(closes), 0, 0, 0
+    show(book, seat)
+    seat[PEAK], seat[WORST], seat[QUIET] = seat[CASH], 0.0, nan
+    while bar < stop:
+        bar, target = scan(memory, parameters, columns, bar, stop, seat[QUIET])
+        day = draw(closes, marked, bar, day, day_ends, seat, daily)
+        marked = bar
+        if bar < stop:
             status = handle(bar, target, prices, rules, book, seat, orders, fills)
             if status != DONE:
                 return status
-            quiet = seat[QUIET]
-            cash = (book[CASH_HIGH] * 1e18 + book[CASH_LOW]) / seat[MONEY_UNITS]
-            held = book[POSITION] / seat[QUANTITY_UNITS]
+            bar += 1
+    draw(closes, marked, stop, day, day_ends, seat, daily)
+    if book[POSITION] != 0:
+        book[INVESTED] += stop - book[HELD_SINCE]
+    return DONE
+
+
+def draw(closes: Any, start: int, stop: int, day: int, day_ends: Any, seat: Any, daily: Any) -> int:
+    """The equity curve from bar ``start`` to ``stop``, over which nothing changes but prices; returns the next day."""
+    if start == stop:
+        return day
+    cash, held = seat[CASH], seat[HELD]
+    while 0 <= day_ends[day] < stop:
+        daily[day] = cash + held * closes[day_ends[day]]
+        day += 1
+    peak, worst = seat[PEAK], seat[WORST]
+    for bar in range(start if held != 0.0 else stop - 1, stop):
         equity = cash + held * closes[bar]
         if equity > peak:
             peak = equity
-        elif peak - equity > worst * peak:
+        elif peak > 0.0 and peak - equity > worst * peak:
             worst = (peak - equity) / peak
-        if bar == day_end:
-            daily[day] = equity
-            day += 1
-            day_end = day_ends[day]
-    if book[POSITION] != 0:
-        book[INVESTED] += len(closes) - book[HELD_SINCE]
-    seat[WORST], seat[PEAK] = worst, peak
-    return DONE
+    seat[PEAK], seat[WORST] = peak, worst
+    return day
+
+
+def show(book: Any, seat: Any) -> None:
+    """Cash and position as floats, for the curve."""
+    seat[CASH] = (book[CASH_HIGH] * LIMB + book[CASH_LOW]) / seat[MONEY_UNITS]
+    seat[HELD] = book[POSITION] / seat[QUANTITY_UNITS]
 
 
 def handle(bar: int, target: float, prices: Any, rules: Any, book: Any, seat: Any, orders: Any, fills: Any) -> int:
@@ -190,6 +201,7 @@ def handle(bar: int, target: float, prices: Any, rules: Any, book: Any, seat: An
         if status < 0:
             return MONEY_TOO_LARGE
         halts = halts or status > 0
+        show(book, seat)
     if proposed != 0:
         answer(bar, proposed, halts, prices, rules, book, seat, orders)
     if halts:

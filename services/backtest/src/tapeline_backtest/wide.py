@@ -1,25 +1,27 @@
-"""Exact whole numbers of up to 36 digits as two int64 limbs, in plain Python that numba can compile.
+"""Exact whole numbers of up to 120 bits (36 digits) as two int64 limbs, in plain Python that numba can compile.
 
-A number is ``high * BASE + low`` with ``0 <= low < BASE``, so every number has one form and pairs compare in order.
+A number is ``high * BASE + low`` with ``0 <= low < BASE``, so every number has one form and pairs compare in order. A
+limb has 62 bits, which leaves room for a carry; halves of 31 bits need shifts where decimal ones would need divisions.
 Factors are below ``BASE`` in magnitude; whoever adds keeps ``high`` within ``HIGHEST`` by looking after each step.
 Nothing here rounds, and nothing wraps as long as that is kept.
 """
 
 from __future__ import annotations
 
-BASE = 10**18
-HALF_BASE = 10**9
-HIGHEST = 4 * 10**18
+BASE = 2**62
+HALF_BITS = 31
+HALF_MASK = 2**31 - 1
+HIGHEST = 2**61
 """Two numbers whose high limbs are within this bound can be added before anybody looks."""
 
 
 def product(left: int, right: int) -> tuple[int, int]:
-    """``left * right`` of two factors below ``BASE`` in magnitude: schoolbook, in halves of nine digits."""
-    left_high, left_low = left // HALF_BASE, left % HALF_BASE
-    right_high, right_low = right // HALF_BASE, right % HALF_BASE
+    """``left * right`` of two factors below ``BASE`` in magnitude: schoolbook, in halves."""
+    left_high, left_low = left >> HALF_BITS, left & HALF_MASK
+    right_high, right_low = right >> HALF_BITS, right & HALF_MASK
     middle = left_high * right_low + left_low * right_high
-    low = left_low * right_low + middle % HALF_BASE * HALF_BASE
-    high = left_high * right_high + middle // HALF_BASE
+    low = left_low * right_low + ((middle & HALF_MASK) << HALF_BITS)
+    high = left_high * right_high + (middle >> HALF_BITS)
     return (high + 1, low - BASE) if low >= BASE else (high, low)
 
 
