@@ -46,7 +46,7 @@ EXACT_MATH = ("ceil", "copysign", "fabs", "floor", "inf", "isfinite", "isinf", "
 """What ``step`` may call: results that every correct implementation agrees on to the last bit."""
 
 
-OPTIONS = {"_nrt": False, "forceinline": True}
+OPTIONS: dict[str, Any] = {"_nrt": False, "forceinline": True}
 """Compiled code allocates nothing, so no array is counted in or out, and becomes one function: together four times as
 fast where every bar is an event."""
 
