@@ -86,11 +86,11 @@ ZERO, ONE = Decimal(0), Decimal(1)
 def backtest(to_json: bool, gear: str, folder: Path | None, config: Path | None, **call: Any) -> None:
     """Run a strategy over recorded bars and report what it would have done."""
     try:
-        settings, files = _from_config(config, call) if config is not None else _from_call(call)
+        settings, files = settings_of_config(config, call) if config is not None else settings_of_call(call)
         settings = checked(settings)
         sources = _sources(settings, files, call["timeframe"])
     except (BadFile, UnknownTimeframe, ConfigurationInvalid) as trouble:
-        _end(str(trouble), EXIT_CONFIGURATION)
+        end(str(trouble), EXIT_CONFIGURATION)
     opening = opening_facts(settings, realm=Realm.REPLAY, code_version=code_version())
     lines = script(opening, sources)
     if gear == "wire":
@@ -100,7 +100,7 @@ def backtest(to_json: bool, gear: str, folder: Path | None, config: Path | None,
         try:
             finished = run_wire(lines, default_config(), folder, _progress(bar_count(sources), to_json))
         except WireFailed as trouble:
-            _end(str(trouble), EXIT_ERROR)
+            end(str(trouble), EXIT_ERROR)
     elif gear == "kernel":
         from tapeline_backtest.kernel import KernelRefused
         from tapeline_backtest.kernel_runner import run_kernel
@@ -108,7 +108,7 @@ def backtest(to_json: bool, gear: str, folder: Path | None, config: Path | None,
         try:
             finished = run_kernel([each.event for each in opening], sources)
         except KernelRefused as trouble:
-            _end(str(trouble), EXIT_CONFIGURATION)
+            end(str(trouble), EXIT_CONFIGURATION)
     else:
         finished = run_loop(lines, _progress(bar_count(sources), to_json))
     result = _report(settings, sources, finished, gear)
@@ -120,7 +120,7 @@ def backtest(to_json: bool, gear: str, folder: Path | None, config: Path | None,
         print_report(result)
 
 
-def _end(message: str, code: int) -> NoReturn:
+def end(message: str, code: int) -> NoReturn:
     click.echo(message, err=True)
     sys.exit(code)
 
@@ -139,7 +139,7 @@ def _progress(total: int, to_json: bool) -> Progress | None:
 # ---- settings ----------------------------------------------------------------------------------------------------
 
 
-def _from_call(call: dict[str, Any]) -> tuple[Settings, dict[str, str]]:
+def settings_of_call(call: dict[str, Any]) -> tuple[Settings, dict[str, str]]:
     """Settings of a call without a configuration file: one strategy on all its files, and no limits."""
     if not call["strategy"]:
         raise click.UsageError("name a strategy with --strategy, or a configuration with --config")
@@ -173,7 +173,7 @@ def _from_call(call: dict[str, Any]) -> tuple[Settings, dict[str, str]]:
     return settings, dict(zip(names, call["data"], strict=True))
 
 
-def _from_config(path: Path, call: dict[str, Any]) -> tuple[Settings, dict[str, str]]:
+def settings_of_config(path: Path, call: dict[str, Any]) -> tuple[Settings, dict[str, str]]:
     """The same configuration as live; the files come from it, or from --data and --instrument."""
     settings = load(path)
     files = {table.name: table.data for table in settings.instrument if table.data}
