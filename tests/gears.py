@@ -28,7 +28,7 @@ from tapeline_common.settings import (
     VenueTable,
 )
 from tapeline_common.values import OrderId, Realm
-from tapeline_marketdata.files import BarColumns, BarFile
+from tapeline_marketdata.files import BarColumns, BarFile, FileFacts
 
 NAME = "BTC/USD"
 MINUTE_NS = 60_000_000_000
@@ -67,10 +67,8 @@ def part_of(file: BarFile, start: int, stop: int) -> BarFile:
     return BarFile(file.facts, BarColumns(old.open_ns[start:stop].copy(), floats, printed))
 
 
-def file_of(rows: list[tuple[Any, ...]], first_ns: int, template: BarFile | None = None) -> BarFile:
+def file_of(rows: list[tuple[Any, ...]], first_ns: int) -> BarFile:
     """Bars of (minute, open, high, low, close, volume) as a file; numbers as floats."""
-    from tapeline_marketdata.files import FileFacts
-
     minutes, *numbers = zip(*rows, strict=True)
     open_ns = np.array([first_ns + minute * MINUTE_NS for minute in minutes], dtype=np.int64)
     floats = {
@@ -79,8 +77,9 @@ def file_of(rows: list[tuple[Any, ...]], first_ns: int, template: BarFile | None
     }
     printed = {name: pa.array(column) for name, column in floats.items()}
     facts = FileFacts(
-        "made.parquet", "parquet", len(rows), "ts", "ns", "1m", MINUTE_NS, int(open_ns[0]), int(open_ns[-1]), 0, 0, 0,
-        0, (),
+        path="made.parquet", format="parquet", rows=len(rows), time_column="ts", time_unit="ns", timeframe="1m",
+        timeframe_ns=MINUTE_NS, first_open_ns=int(open_ns[0]), last_open_ns=int(open_ns[-1]), gaps=0, missing_bars=0,
+        grid_offset_ns=0, off_grid_bars=0, notes=(),
     )  # fmt: skip
     return BarFile(facts, BarColumns(open_ns, floats, printed))
 

@@ -163,7 +163,9 @@ class Plan:
 
 
 KNOWN_SETTINGS: dict[type[Event], frozenset[str]] = {
-    InstrumentListed: frozenset(InstrumentListed.__struct_fields__),
+    InstrumentListed: frozenset(
+        ("instrument", "name", "venue", "base", "quote", "tick_size", "lot_size", "min_notional", "calendar")
+    ),
     VenueConfigured: frozenset(("venue", "maker_fee", "taker_fee", "slippage_bps", "participation")),
     LimitsSet: frozenset(
         (
@@ -454,7 +456,7 @@ def run(plan: Plan, market: Market, *, record: bool) -> Outcome:
         name, target = plan.strategy.name, float(seat[loop.TARGET])
         raise KernelRefused(KernelFault.TARGET_NOT_WHOLE, f"strategy {name!r} wants {target}, not -1, 0 or 1")
     if status == loop.MONEY_TOO_LARGE:
-        raise KernelRefused(KernelFault.MONEY_TOO_LARGE, "the account's money needs more than 36 digits")
+        raise KernelRefused(KernelFault.MONEY_TOO_LARGE, "the account's money needs more digits than there are")
     return _outcome(market, units, book, seat, orders, fills, daily[:-1])
 
 

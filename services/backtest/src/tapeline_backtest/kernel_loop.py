@@ -111,6 +111,7 @@ DONE, TARGET_NOT_WHOLE, MONEY_TOO_LARGE = 0, 1, 2
 
 DAY_NS = 86_400_000_000_000
 LIMB = float(BASE)
+MOST_SHARE_HIGH, MOST_SHARE_LOW = divmod(10**28, BASE)
 
 
 def run(
@@ -404,6 +405,8 @@ def execute(bar: int, signed: int, order: int, prices: Any, rules: Any, book: An
     add(book, SLIPPAGE_HIGH, slip_high, slip_low)
     position = book[POSITION]
     closing = min(quantity, abs(position)) if position * sign < 0 else 0
+    if 0 < closing < quantity and is_rounded(closing, price, rules):
+        return False
     if closing > 0:
         pay(closing, price, sign, rules, book)
         if closing == abs(position):
@@ -420,6 +423,13 @@ def execute(bar: int, signed: int, order: int, prices: Any, rules: Any, book: An
         fills[book[FILLS], 3] = order
     book[FILLS] += 1
     return are_within(book)
+
+
+def is_rounded(closing: int, price: int, rules: Any) -> bool:
+    """Whether the ledger would round the closing part of a turn's fee, which it divides to 28 digits."""
+    worth_high, worth_low = product(closing, price)
+    fee_high, fee_low = multiple(worth_high, worth_low, rules[RATE])
+    return at_least(fee_high, fee_low, MOST_SHARE_HIGH, MOST_SHARE_LOW)
 
 
 def are_within(book: Any) -> bool:

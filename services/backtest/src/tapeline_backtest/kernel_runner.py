@@ -20,7 +20,7 @@ from tapeline_backtest.report import Collected
 from tapeline_backtest.runner import Finished
 from tapeline_common.core import Stamp, learn
 from tapeline_common.events import BarClosed, Event, OrderFilled
-from tapeline_common.money import plain
+from tapeline_common.money import ZERO, plain
 from tapeline_common.values import DataFault, DecimalText, Liquidity, OrderId, Side
 from tapeline_ledger import core as ledger
 from tapeline_marketdata.files import NUMBER_COLUMNS
@@ -62,9 +62,20 @@ def told(
         if trade is not None:
             collected.trades.append(trade)
     learn(ledger.CORE, books, _last_bar(source), Stamp(len(collected.fills) + 1, int(market.close_ns[-1])))
-    assert plain(ledger.equity(books)) == outcome.final_equity, "the kernel's books differ from the ledger's"
-    assert len(collected.trades) == outcome.trades, "the kernel's trades differ from the ledger's"
+    _check(collected, books, outcome)
     return collected, books
+
+
+def _check(collected: Collected, books: ledger.State, outcome: Outcome) -> None:
+    """Both sets of books were kept apart and must agree; anything else is a bug."""
+    fills, net = [fill for _, fill in collected.fills], [trade.pnl - trade.fees for trade in collected.trades]
+    assert ledger.equity(books) == outcome.final_equity, "the kernel's equity differs from the ledger's"
+    assert ledger.cash(books) == outcome.final_cash, "the kernel's cash differs from the ledger's"
+    assert sum((fill.fee for fill in fills), ZERO) == outcome.fees, "the kernel's fees differ from the fills'"
+    assert sum((fill.slippage * fill.quantity for fill in fills), ZERO) == outcome.slippage, "slippage differs"
+    assert len(net) == outcome.trades, "the kernel's trades differ from the ledger's"
+    assert sum((pnl for pnl in net if pnl > 0), ZERO) == outcome.profit, "the kernel's gains differ from the ledger's"
+    assert sum((pnl for pnl in net if pnl < 0), ZERO) == outcome.loss, "the kernel's losses differ from the ledger's"
 
 
 def filled(plan: Plan, market: Market, outcome: Outcome) -> Iterator[tuple[int, OrderFilled]]:

@@ -132,7 +132,7 @@ def sweep_command(to_json: bool, rank_by: str, top: int, workers: int | None, **
         swept = sweep(stretches, grid, workers, _progress(to_json))
     except KernelRefused as trouble:
         end(str(trouble), EXIT_CONFIGURATION)
-    result = _result(settings, swept, skipped * len(stretches), Rank(rank_by), workers, time.perf_counter() - started)
+    result = _result(settings, swept, skipped, Rank(rank_by), workers, time.perf_counter() - started)
     if to_json:
         click.echo(msgspec.json.encode(result))
     else:
