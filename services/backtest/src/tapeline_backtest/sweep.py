@@ -71,7 +71,8 @@ def _expanded(part: str, text: str) -> Iterator[str]:
         low, high, step = (Decimal(found[name] or "1") for name in ("low", "high", "step"))
     except InvalidOperation:
         raise GridInvalid(f"{text!r}: the ends and the step of a range are numbers, such as 20..65:5") from None
-    if not (step > 0 and low.is_finite() and low <= high < low + step * MOST_RUNS):
+    is_finite = low.is_finite() and high.is_finite() and step.is_finite()
+    if not (is_finite and step > 0 and low <= high < low + step * MOST_RUNS):
         raise GridInvalid(f"{text!r}: a range goes upwards in steps above 0, such as 20..65:5")
     while low <= high:
         yield str(plain(low))
