@@ -28,6 +28,7 @@ BAD_IMPORTS = [
     ("postgres", "services/regime/src/tapeline_regime/trainer.py", "import asyncpg"),
     ("exchanges", "services/marketdata/src/tapeline_marketdata/adapters.py", "from ccxt import async_support"),
     ("training", "services/regime/src/tapeline_regime/service.py", "import sklearn.mixture"),
+    ("compiler", "services/strategy/src/tapeline_strategy/ema_cross.py", "import numba"),
 ]
 
 
