@@ -422,3 +422,83 @@ def test_a_loss_while_flattening_does_not_stop_the_flattening() -> None:
     out = terms(Side.SELL, "2", flatten=True)
     history = history.when(proposed("a", out)).then(approved("a", out))
     history.when(RESUME).then(LOST)
+
+
+# ---- the drawdown ------------------------------------------------------------------------------------------------
+
+FALL_A_HUNDRED = LimitsSet(max_drawdown=Decimal(100))
+FALLEN = TradingHalted(HaltReason.DRAWDOWN, "lost 100 from the highest equity, the limit is 100")
+FALL_BREACHED = LimitBreached(HaltReason.DRAWDOWN, "100", "100")
+
+
+def test_a_fall_from_the_highest_equity_to_the_limit_halts_once() -> None:
+    """Measured from the best price while held, over midnight too; a cent less is quiet, further losses add nothing."""
+    history = long_two(FALL_A_HUNDRED).when(bar("130")).then_nothing()
+    history = history.when(bar("80.005"), seconds=DAY + 1).then_nothing()
+    history = history.when(bar("80"), seconds=DAY + 2).then(FALL_BREACHED, FALLEN)
+    history = history.when(bar("70"), seconds=DAY + 3).then_nothing()
+    history.when(bar("60"), seconds=3 * DAY).then_nothing()
+
+
+def test_a_fill_that_takes_equity_down_to_the_limit_halts() -> None:
+    """Fees and a bad price fall from the highest equity at once."""
+    bought = (*account(FALL_A_HUNDRED), approved("a", BUY_TWO))
+
+    given(CORE, *bought).when(filled("a", Side.BUY, "2", price="140", fee="20")).then(FALL_BREACHED, FALLEN)
+    given(CORE, *bought).when(filled("a", Side.BUY, "2", price="140", fee="19.99")).then_nothing()
+
+
+def test_money_paid_in_or_out_is_no_drawdown() -> None:
+    """The highest equity moves with deposits and withdrawals."""
+    history = long_two(FALL_A_HUNDRED).when(AccountFunded("main", "USD", Decimal(-5000))).then_nothing()
+    history = history.when(bar("50.01")).then_nothing()
+    history.when(bar("50")).then(FALL_BREACHED, FALLEN)
+
+
+def test_a_standing_drawdown_is_not_resumed_from() -> None:
+    """Not on the same day and not later: a higher limit, or equity that has come back, must come first."""
+    history = long_two(FALL_A_HUNDRED).when(bar("50")).then(FALL_BREACHED, FALLEN)
+    history = history.when(RESUME, seconds=5 * DAY).then(FALLEN)
+    history.when(bar("51"), seconds=5 * DAY).then_nothing().when(RESUME, seconds=5 * DAY).then(RESUMED)
+    history.when(LimitsSet(max_drawdown=Decimal(101))).then_nothing().when(RESUME, seconds=5 * DAY).then(RESUMED)
+
+
+def test_two_losses_at_their_limits_are_both_said() -> None:
+    """The day's loss first, then the drawdown, each with its halt."""
+    both = LimitsSet(max_daily_loss=Decimal(100), max_drawdown=Decimal(100))
+    long_two(both).when(bar("50")).then(BREACHED, LOST, FALL_BREACHED, FALLEN)
+
+
+# ---- the cool-down -----------------------------------------------------------------------------------------------
+
+COOL_TEN_SECONDS = LimitsSet(cool_down_ms=10_000)
+TOO_SOON = refused("b", Refusal.COOL_DOWN, "4000 ms", "10000 ms")
+
+
+def test_after_an_exit_no_position_is_opened_for_so_long() -> None:
+    """Refused until the time has passed since the fill that closed, approved from exactly then on."""
+    history = long_two(COOL_TEN_SECONDS).when(filled("out", Side.SELL, "2"), seconds=100).then_nothing()
+    history = history.when(proposed("b", BUY_TWO, 104), seconds=104).then(TOO_SOON)
+    history.when(proposed("c", BUY_TWO, 110), seconds=110).then(approved("c", BUY_TWO, valid_until=170))
+
+
+def test_reducing_a_position_starts_no_cool_down() -> None:
+    """Half an exit is none; what is left may be added to."""
+    history = long_two(COOL_TEN_SECONDS).when(filled("out", Side.SELL, "1"), seconds=100).then_nothing()
+    history.when(proposed("b", BUY_TWO, 104), seconds=104).then(approved("b", BUY_TWO, valid_until=164))
+
+
+def test_another_strategy_or_instrument_is_not_cooled_down() -> None:
+    """The exit is the strategy's own, in that instrument."""
+    history = long_two(COOL_TEN_SECONDS).when(filled("out", Side.SELL, "2"), seconds=100).then_nothing()
+    elsewhere, other = terms(Side.BUY, "2", ETH), terms(Side.BUY, "2", strategy=StrategyId("other"))
+    history = history.when(proposed("a", elsewhere, 104), seconds=104).then(approved("a", elsewhere, valid_until=164))
+    history.when(proposed("b", other, 104), seconds=104).then(approved("b", other, valid_until=164))
+
+
+def test_a_turn_through_zero_is_an_exit_and_is_not_held_back() -> None:
+    """The order that turns passes; once the turned position is closed, opening waits from that close on."""
+    history = long_two(COOL_TEN_SECONDS).when(filled("turn", Side.SELL, "4"), seconds=100).then_nothing()
+    history = history.when(proposed("a", BUY_TWO, 101), seconds=101).then(approved("a", BUY_TWO, valid_until=161))
+    history = history.when(filled("a", Side.BUY, "2"), seconds=102).then_nothing()
+    history.when(proposed("b", BUY_TWO, 106), seconds=106).then(TOO_SOON)

@@ -139,6 +139,12 @@ REFUSED = {
     "a losing day": (
         limited(replace(FINE, daily_loss=Decimal(50)), max_daily_loss=Decimal(50)), Refusal.DAILY_LOSS, "50", "50",
     ),
+    "a fall from the highest equity": (
+        limited(replace(FINE, drawdown=Decimal(50)), max_drawdown=Decimal(50)), Refusal.DRAWDOWN, "50", "50",
+    ),
+    "opening too soon after an exit": (
+        limited(replace(FINE, exited_ns=FINE.now_ns - 500_000), cool_down_ms=1), Refusal.COOL_DOWN, "0.5 ms", "1 ms",
+    ),
     "too large": (limited(max_order_notional=Decimal("99.99")), Refusal.MAX_ORDER_NOTIONAL, "100", "99.99"),
     "too large here": (
         limited(max_order_notional=Decimal(1000), instruments=own(max_order_notional="99")),
@@ -184,6 +190,12 @@ APPROVED = {
     "at least notional": listed(min_notional=Decimal(100)),
     "a day that lost less": limited(replace(FINE, daily_loss=Decimal("49.99")), max_daily_loss=Decimal(50)),
     "a day that lost nothing": limited(max_daily_loss=Decimal(0)),
+    "a smaller fall": limited(replace(FINE, drawdown=Decimal("49.99")), max_drawdown=Decimal(50)),
+    "at the highest equity": limited(max_drawdown=Decimal(0)),
+    "exactly cooled down": limited(replace(FINE, exited_ns=FINE.now_ns - 1_000_000), cool_down_ms=1),
+    "never in a position before": limited(cool_down_ms=1),
+    "adding to a position after an exit": limited(replace(LONG_FIVE, exited_ns=LONG_FIVE.now_ns), cool_down_ms=1),
+    "an exit, whatever was before": limited(replace(selling("5"), exited_ns=FINE.now_ns), cool_down_ms=1),
     "at most notional": limited(max_order_notional=Decimal(100), instruments=own(max_order_notional="100")),
     "at most position": limited(LONG_FIVE, max_position=Decimal(6), instruments=own(max_position="6")),
     "at most exposure": limited(replace(LONG_FIVE, other_exposure=Decimal(400)), max_gross_exposure=Decimal(1000)),

@@ -20,7 +20,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", "docs/getting-started.md", "docs/strategies.md", "docs/backtesting.md", "docs/operating.md")
+PAGES = (
+    "README.md",
+    "docs/getting-started.md",
+    "docs/strategies.md",
+    "docs/backtesting.md",
+    "docs/sweeps.md",
+    "docs/operating.md",
+)
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(175)]
 

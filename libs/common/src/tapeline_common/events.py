@@ -166,6 +166,8 @@ class LimitsSet(Event, frozen=True, gc=False):
         max_price_age_ms: how old the last price may be when an order is judged.
         max_input_age_ms: how old a strategy's decision may be when risk judges it.
         price_collar_bps: how far a limit or stop price may lie from the last price, on the aggressive side.
+        max_drawdown: fall of equity from its highest value, marked to market, at which trading halts.
+        cool_down_ms: how long a strategy that left a position opens none in that instrument.
     """
 
     max_order_notional: Decimal | None = None
@@ -178,6 +180,8 @@ class LimitsSet(Event, frozen=True, gc=False):
     price_collar_bps: Decimal | None = None
     approval_valid_ms: int = 60_000
     instruments: dict[InstrumentId, InstrumentLimits] = {}
+    max_drawdown: Decimal | None = None
+    cool_down_ms: int | None = None
 
 
 class StrategyConfigured(Event, frozen=True, gc=False):

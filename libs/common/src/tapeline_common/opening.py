@@ -254,4 +254,6 @@ def _limits(settings: Settings, tokens: dict[str, InstrumentId]) -> LimitsSet:
             tokens[limit.name]: InstrumentLimits(limit.max_order_notional, limit.max_position)
             for limit in risk.instrument
         },
+        max_drawdown=risk.max_drawdown,
+        cool_down_ms=risk.cool_down_ms,
     )

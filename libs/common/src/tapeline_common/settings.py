@@ -122,6 +122,8 @@ class RiskTable(Table, frozen=True):
     max_gross_exposure: Decimal | None = None
     max_open_positions: int | None = None
     max_daily_loss: Decimal | None = None
+    max_drawdown: Decimal | None = None
+    cool_down_ms: int | None = None
     max_price_age_ms: int | None = None
     max_input_age_ms: int | None = None
     price_collar_bps: Decimal | None = None
@@ -239,7 +241,7 @@ def _wrong_numbers(settings: Settings) -> Iterator[Wrong]:
     for key, value in amounts:
         if value is not None and not (value.is_finite() and value >= 0):
             yield key, value, "use zero or more"
-    for key in ("max_open_positions", "max_price_age_ms", "max_input_age_ms", "approval_valid_ms"):
+    for key in ("max_open_positions", "max_price_age_ms", "max_input_age_ms", "approval_valid_ms", "cool_down_ms"):
         count = getattr(settings.risk, key)
         if count is not None and count < 0:
             yield f"risk.{key}", count, "use zero or more"

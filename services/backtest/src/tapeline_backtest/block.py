@@ -247,7 +247,7 @@ def _ahead(strategy: Strategy) -> Any:
         types.boolean,
     )
     try:
-        return specialised(strategy, "tapeline_backtest.ahead_loop", "ahead", signature)
+        return specialised(strategy, ("tapeline_backtest.ahead_loop",), "ahead", signature)
     except CompilationRefused:
         return None
 

@@ -101,7 +101,7 @@ ZERO, ONE = Decimal(0), Decimal(1)
 @click.option("--detail", multiple=True, help="File of finer bars to fill on; repeat for several, in order.")
 @click.option("-i", "--timeframe", help="Length of the files' bars, where it cannot be told from them.")
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="A tapeline.toml: the same file as live.")
-@click.option("--gear", type=click.Choice(["loop", "wire"]), default="loop", show_default=True)
+@click.option("--gear", type=click.Choice(["loop", "wire", "kernel"]), default="loop", show_default=True)
 @click.option(
     "--blocks/--no-blocks",
     default=None,
@@ -119,12 +119,12 @@ def backtest(
     """Run a strategy over recorded bars and report what it would have done."""
     try:
         call["config"] = config
-        settings, files = _from_config(config, call) if config is not None else _from_call(call)
+        settings, files = settings_of_config(config, call) if config is not None else settings_of_call(call)
         settings = checked(_with_costs(_with_detail(settings, call), call))
         sources = _sources(settings, files, call["timeframe"], _rule(settings, files, call))
         settings = _deciding_on(settings, sources, config)
     except (BadFile, UnknownTimeframe, ConfigurationInvalid, DetailUnusable) as trouble:
-        _end(str(trouble), EXIT_CONFIGURATION)
+        end(str(trouble), EXIT_CONFIGURATION)
     opening = opening_facts(settings, realm=Realm.REPLAY, code_version=code_version())
     said = _progress(bar_count(sources), to_json)
     try:
@@ -132,12 +132,14 @@ def backtest(
             recorder = None if kept is None else kept.recorder
             if gear == "loop":
                 finished = _run_loop(opening, sources, blocks, said, recorder)
+            elif gear == "kernel":
+                finished = _run_kernel(opening, sources, recorder)
             else:
                 finished = _run_wire(script(opening, sources), folder, said, recorder)
     except RecordingRefused as trouble:
-        _end(str(trouble), EXIT_USAGE)
+        end(str(trouble), EXIT_USAGE)
     except RecordingFailed as trouble:
-        _end(str(trouble), EXIT_ERROR)
+        end(str(trouble), EXIT_ERROR)
     result = _report(settings, sources, finished, gear)
     if kept is not None:
         result = msgspec.structs.replace(result, record=kept.described())
@@ -173,10 +175,22 @@ def _run_wire(
     try:
         return run_wire(lines, default_config(), folder, progress, recorder)
     except WireFailed as trouble:
-        _end(str(trouble), EXIT_ERROR)
+        end(str(trouble), EXIT_ERROR)
 
 
-def _end(message: str, code: int) -> NoReturn:
+def _run_kernel(opening: Sequence[Opening], sources: list[Source], recorder: Recorder | None) -> Finished:
+    from tapeline_backtest.kernel import KernelRefused
+    from tapeline_backtest.kernel_runner import run_kernel
+
+    if recorder is not None:
+        raise RecordingRefused("the kernel gear makes no tape to --record: use the loop gear")
+    try:
+        return run_kernel([each.event for each in opening], sources)
+    except KernelRefused as trouble:
+        end(str(trouble), EXIT_CONFIGURATION)
+
+
+def end(message: str, code: int) -> NoReturn:
     click.echo(message, err=True)
     sys.exit(code)
 
@@ -195,7 +209,7 @@ def _progress(total: int, to_json: bool) -> Progress | None:
 # ---- settings ----------------------------------------------------------------------------------------------------
 
 
-def _from_call(call: dict[str, Any]) -> tuple[Settings, dict[str, str]]:
+def settings_of_call(call: dict[str, Any]) -> tuple[Settings, dict[str, str]]:
     """Settings of a call without a configuration file: one strategy on all its files, and no limits."""
     if not call["strategy"]:
         raise click.UsageError("name a strategy with --strategy, or a configuration with --config")
@@ -229,7 +243,7 @@ def _from_call(call: dict[str, Any]) -> tuple[Settings, dict[str, str]]:
     return settings, dict(zip(names, call["data"], strict=True))
 
 
-def _from_config(path: Path, call: dict[str, Any]) -> tuple[Settings, dict[str, str]]:
+def settings_of_config(path: Path, call: dict[str, Any]) -> tuple[Settings, dict[str, str]]:
     """The same configuration as live; the files come from it, or from --data and --instrument."""
     settings = load(path)
     files = {table.name: table.data for table in settings.instrument if table.data}

@@ -110,8 +110,8 @@ class Report(msgspec.Struct, frozen=True):
     worst_trade: Decimal | None
     market_change: float
     instruments: dict[str, InstrumentReport]
-    facts: int
-    tape_hash: str
+    facts: int | None
+    tape_hash: str | None
     gear: str
     elapsed_s: float
     bars_per_s: float
@@ -196,8 +196,8 @@ class Run:
     calendars: dict[InstrumentId, str]
     start_cash: Decimal
     sources: Sequence[Source]
-    facts: int
-    tape_hash: str
+    facts: int | None
+    tape_hash: str | None
     gear: str
     elapsed_s: float
 
@@ -208,6 +208,7 @@ def report(run: Run, collected: Collected, books: ledger.State) -> Report:
     days = daily_returns(curve)
     year = min((TRADING_DAYS.get(calendar, 365) for calendar in run.calendars.values()), default=365)
     volatility = float(np.std(days, ddof=1)) if len(days) >= 2 else None
+    sharpe, sortino = daily_ratios(days, year)
     annual = _annual_return(curve, year, len(days)) if len(days) >= 2 else None
     net = [trade.pnl - trade.fees for trade in collected.trades]
     final_equity = plain(ledger.equity(books))
@@ -239,8 +240,8 @@ def report(run: Run, collected: Collected, books: ledger.State) -> Report:
         max_drawdown_amount=amount,
         max_drawdown_from_ns=int(curve.time_ns[high]),
         max_drawdown_to_ns=int(curve.time_ns[low]),
-        sharpe=_ratio(float(np.mean(days)), volatility, year) if volatility is not None else None,
-        sortino=_ratio(float(np.mean(days)), _downside(days), year) if volatility is not None else None,
+        sharpe=sharpe,
+        sortino=sortino,
         annual_return=annual,
         annual_volatility=volatility * math.sqrt(year) if volatility is not None else None,
         calmar=annual / drawdown if annual is not None and drawdown > 0 else None,
@@ -308,10 +309,22 @@ def daily_returns(curve: Curve) -> Floats:
     """Returns of the last equity of each UTC day; the first day's is measured from the first equity of the curve."""
     day = (curve.time_ns - 1) // DAY_NS
     ends = np.flatnonzero(np.diff(day, append=day[-1] + 1))
-    closing = np.concatenate([curve.equity[:1], curve.equity[ends]])
+    return returns_of(np.concatenate([curve.equity[:1], curve.equity[ends]]))
+
+
+def returns_of(closing: Floats) -> Floats:
+    """Returns between neighbouring equities; zero where there was nothing to earn on."""
     before = closing[:-1]
     returns: Floats = np.divide(np.diff(closing), before, out=np.zeros(len(before)), where=before > 0)
     return returns
+
+
+def daily_ratios(days: Floats, year: int) -> tuple[float | None, float | None]:
+    """Sharpe and Sortino ratio of daily returns, annualised; absent with fewer than two."""
+    if len(days) < 2:
+        return None, None
+    mean = float(np.mean(days))
+    return _ratio(mean, float(np.std(days, ddof=1)), year), _ratio(mean, _downside(days), year)
 
 
 def _annual_return(curve: Curve, year: int, days: int) -> float | None:

@@ -34,7 +34,7 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a gear hands to the report.
+    """What a gear hands to the report; ``None`` for count and hash where it kept no tape.
 
     Attributes:
         passed: bars that block mode passed over.
@@ -43,8 +43,8 @@ class Finished:
 
     collected: Collected
     books: LedgerState
-    facts: int
-    tape_hash: str
+    facts: int | None
+    tape_hash: str | None
     elapsed_s: float
     passed: int = 0
     states: Mapping[str, Any] = field(default_factory=dict)

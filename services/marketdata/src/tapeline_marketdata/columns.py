@@ -360,6 +360,13 @@ def text_bytes_of(column: Any) -> tuple[Bytes, Ints]:
     return np.frombuffer(b"".join(texts), dtype=np.uint8), np.cumsum([0, *map(len, texts)])
 
 
+def longest_text(column: Any) -> int:
+    """Length of the longest number as the file prints it; 0 for binary floats."""
+    if pa.types.is_float64(column.type) or not len(column):
+        return 0
+    return int(pc.max(pc.utf8_length(column)).as_py())
+
+
 _NO_BYTES = np.zeros(0, dtype=np.uint8)
 
 

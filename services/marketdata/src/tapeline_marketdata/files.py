@@ -30,6 +30,7 @@ from tapeline_marketdata.columns import (
     Ints,
     find_columns,
     is_trades,
+    longest_text,
     numbers_of,
     read_table,
     text_bytes_of,
@@ -101,6 +102,10 @@ class BarColumns:
         The second has one entry more than there are rows: where the last one ends.
         """
         return text_bytes_of(self._printed[name][start:stop])
+
+    def longest_text(self, name: str) -> int:
+        """Length of the longest text of a number column as the file prints it; 0 for binary floats."""
+        return longest_text(self._printed[name])
 
 
 class BarFile:

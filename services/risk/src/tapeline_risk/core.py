@@ -9,14 +9,15 @@ It deliberately sizes nothing and changes no order: an order is approved as it i
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tapeline_common import control
-from tapeline_common.bar_block import BarBlock, Passing
+from tapeline_common.bar_block import BarBlock, Floats, Passing
 from tapeline_common.core import Core, Stamp
 from tapeline_common.events import (
     AccountFunded,
@@ -72,6 +73,7 @@ class Book:
         price: last price as it was printed, heard at ``price_ns``; ``None`` before the first.
         position: signed, over all strategies; ``own`` has it by strategy.
         buys, sells: what is still open of approved orders on each side.
+        exits: when each strategy last left a position here, or turned it.
     """
 
     price: DecimalText | None = None
@@ -80,6 +82,7 @@ class Book:
     own: dict[StrategyId, Decimal] = field(default_factory=dict)
     buys: Decimal = ZERO
     sells: Decimal = ZERO
+    exits: dict[StrategyId, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -101,7 +104,9 @@ class State:
         equity: cash plus positions at last prices, in account currency, kept up to date with every fact.
         reference: equity at the first fact of the UTC day, deposits of the day added.
         day_ends_ns: end of the UTC day of the latest fact.
-        is_breached: the daily loss was said to be breached and trading has not resumed since.
+        highest: highest equity so far, deposits and withdrawals added.
+        breached: losses that were said to be at their limit and not forgotten since: a daily loss until the next day or
+            a resumption, a drawdown until a resumption.
     """
 
     trading: TradingState = TradingState.HALTED
@@ -117,7 +122,8 @@ class State:
     equity: Decimal = ZERO
     reference: Decimal = ZERO
     day_ends_ns: int = 0
-    is_breached: bool = False
+    highest: Decimal = ZERO
+    breached: dict[HaltReason, None] = field(default_factory=dict)
 
 
 # ---- deciders ----------------------------------------------------------------------------------------------------
@@ -161,6 +167,8 @@ def _question(state: State, event: OrderProposed, stamp: Stamp) -> Question:
         other_exposure=sum((_exposure(other) for other in others), ZERO) if others else ZERO,
         other_open=sum(bool(other.position or other.buys or other.sells) for other in others) if others else 0,
         daily_loss=_daily_loss(state, stamp),
+        drawdown=state.highest - state.equity,
+        exited_ns=book.exits.get(terms.strategy),
     )
 
 
@@ -188,30 +196,47 @@ def _exposure(book: Book) -> Decimal:
 
 def decide_bar(state: State, bar: BarClosed, stamp: Stamp) -> Sequence[Event]:
     """A bar can only lose money where something is held. Everywhere else this is one or two look-ups."""
-    if state.limits is None or state.limits.max_daily_loss is None or not state.books[bar.instrument].position:
+    limits = state.limits
+    if limits is None or (limits.max_daily_loss is None and limits.max_drawdown is None):
+        return ()
+    if not state.books[bar.instrument].position:
         return ()
     return decide_loss(state, bar, stamp)
 
 
 def decide_loss(state: State, _event: Event, stamp: Stamp) -> Sequence[Event]:
-    """Halt when the day's loss reaches its limit: said once, until trading resumes or the day is over.
+    """Halt when a loss reaches its limit: said once, until trading resumes or, for the day's loss, the day is over.
 
     While flattening, only the breach is said: a halt would stop the very orders that take the risk off, and the
     resumption that must follow is judged by the same loss.
     """
-    if state.is_breached or state.limits is None:
-        return ()
-    loss, limit = _daily_loss(state, stamp), state.limits.max_daily_loss
-    if limit is None or not is_loss_at_limit(loss, limit):
-        return ()
-    breached = LimitBreached(HaltReason.DAILY_LOSS, str(plain(loss)), str(plain(limit)))
-    if state.trading is TradingState.FLATTENING:
-        return [breached]
-    return [breached, _halted_for_loss(loss, limit)]
+    said: list[Event] = []
+    for reason, loss, limit in _losses_at_limit(state, stamp):
+        if reason not in state.breached:
+            said.append(LimitBreached(reason, str(plain(loss)), str(plain(limit))))
+            if state.trading is not TradingState.FLATTENING:
+                said.append(_halted_for_loss(reason, loss, limit))
+    return said
 
 
-def _halted_for_loss(loss: Decimal, limit: Decimal) -> TradingHalted:
-    return TradingHalted(HaltReason.DAILY_LOSS, f"lost {plain(loss)} since 00:00 UTC, the limit is {plain(limit)}")
+def _losses_at_limit(state: State, stamp: Stamp) -> Iterator[tuple[HaltReason, Decimal, Decimal]]:
+    """Each loss that has reached its limit: which, how much, and the limit."""
+    limits = state.limits or LimitsSet()
+    if limits.max_daily_loss is not None:
+        loss = _daily_loss(state, stamp)
+        if is_loss_at_limit(loss, limits.max_daily_loss):
+            yield HaltReason.DAILY_LOSS, loss, limits.max_daily_loss
+    if limits.max_drawdown is not None:
+        fall = state.highest - state.equity
+        if is_loss_at_limit(fall, limits.max_drawdown):
+            yield HaltReason.DRAWDOWN, fall, limits.max_drawdown
+
+
+_SINCE = {HaltReason.DAILY_LOSS: "since 00:00 UTC", HaltReason.DRAWDOWN: "from the highest equity"}
+
+
+def _halted_for_loss(reason: HaltReason, loss: Decimal, limit: Decimal) -> TradingHalted:
+    return TradingHalted(reason, f"lost {plain(loss)} {_SINCE[reason]}, the limit is {plain(limit)}")
 
 
 def _daily_loss(state: State, stamp: Stamp) -> Decimal:
@@ -224,11 +249,10 @@ def decide_halt(_state: State, event: HaltRequested, _stamp: Stamp) -> Sequence[
 
 
 def decide_resume(state: State, event: ResumeRequested, stamp: Stamp) -> Sequence[Event]:
-    """Resume, unless today's loss still stands: then a higher limit, or tomorrow, must come first."""
-    limit = None if state.limits is None else state.limits.max_daily_loss
-    loss = _daily_loss(state, stamp)
-    if limit is not None and is_loss_at_limit(loss, limit):
-        return [_halted_for_loss(loss, limit)]
+    """Resume, unless a loss still stands: then a higher limit, or for the day's loss tomorrow, must come first."""
+    standing = next(_losses_at_limit(state, stamp), None)
+    if standing is not None:
+        return [_halted_for_loss(*standing)]
     return [TradingResumed(f"{event.issuer}: {event.reason}")]
 
 
@@ -263,6 +287,8 @@ def learn_bar(state: State, bar: BarClosed, stamp: Stamp) -> None:
         book = state.books[bar.instrument] = Book()
     elif book.position and book.price is not None:
         state.equity += book.position * (Decimal(bar.close) - Decimal(book.price))
+        if state.equity > state.highest:
+            state.highest = state.equity
     book.price = bar.close
     book.price_ns = stamp.time_ns
 
@@ -273,36 +299,60 @@ def silent_until(state: State, block: BarBlock, start: int, stop: int) -> int:
     if book is None or book.price is None:
         return start
     stop = bisect_left(block.close_ns, state.day_ends_ns, start, stop)
-    limit = None if state.limits is None else state.limits.max_daily_loss
-    if limit is None or not book.position or state.is_breached or start == stop:
+    if start == stop or not book.position or state.limits is None:
+        return stop
+    if state.limits.max_daily_loss is None and state.limits.max_drawdown is None:
         return stop
     if any(other.position for other in state.books.values() if other is not book):
         return start  # equity moves by the bars of several instruments at once
-    room = limit - (state.reference - state.equity)
-    # The closing price at which the room is used up, moved towards us by more than a float can be wrong.
-    bound = float(Decimal(book.price) - room / book.position)
-    slack = abs(bound) * 1e-9
-    closes = block.closes[start:stop]
-    losing = closes <= bound + slack if book.position > 0 else closes >= bound - slack
-    first = int(np.argmax(losing))
-    return start + first if losing[first] else stop
+    at_limit = _may_reach_limit(state, state.limits, book.position, Decimal(book.price), block.closes[start:stop])
+    first = int(np.argmax(at_limit))
+    return start + first if at_limit[first] else stop
 
 
-def take_bars(state: State, block: BarBlock, _start: int, stop: int, last: Stamp) -> None:
+def _may_reach_limit(
+    state: State, limits: LimitsSet, position: Decimal, price: Decimal, closes: Floats
+) -> NDArray[np.bool_]:
+    """At which closes a loss may be at its limit: by floats, and a little sooner than by exact numbers."""
+    gains = float(position) * (closes - float(price))
+    slack = 1e-9 * float(abs(position)) * (float(price) + float(closes.max()))
+    found = np.zeros(len(closes), dtype=np.bool_)
+    if limits.max_daily_loss is not None and HaltReason.DAILY_LOSS not in state.breached:
+        room = float(limits.max_daily_loss - (state.reference - state.equity))
+        found |= gains <= slack + 1e-9 * abs(room) - room
+    if limits.max_drawdown is not None and HaltReason.DRAWDOWN not in state.breached:
+        peaks = np.maximum.accumulate(np.maximum(gains, float(state.highest - state.equity)))
+        found |= peaks - gains >= (1 - 1e-9) * float(limits.max_drawdown) - slack
+    return found
+
+
+def take_bars(state: State, block: BarBlock, start: int, stop: int, last: Stamp) -> None:
     """Equity moves by position times the whole change of price: sums of exact products may be taken together."""
     book = state.books[block.instrument]
     price = block.close_text(stop - 1)
     if book.position and book.price is not None:
-        state.equity += book.position * (Decimal(price) - Decimal(book.price))
+        before = Decimal(book.price)
+        best = _best_close(block, start, stop, is_long=book.position > 0)
+        state.highest = max(state.highest, state.equity + book.position * (best - before))
+        state.equity += book.position * (Decimal(price) - before)
     book.price = price
     book.price_ns = last.time_ns
+
+
+def _best_close(block: BarBlock, start: int, stop: int, *, is_long: bool) -> Decimal:
+    """The close of the rows that is best for a position, exactly: several may be the same float."""
+    closes = block.closes[start:stop]
+    best = closes.max() if is_long else closes.min()
+    texts = {block.close_text(start + row) for row in np.flatnonzero(closes == best).tolist()}
+    exact = [Decimal(text) for text in texts]
+    return max(exact) if is_long else min(exact)
 
 
 def _begin_day(state: State, stamp: Stamp) -> None:
     """The day's losses count from what the account was worth before the first fact of the day that moves it."""
     state.day_ends_ns = (stamp.time_ns // DAY_NS + 1) * DAY_NS
     state.reference = state.equity
-    state.is_breached = False
+    state.breached.pop(HaltReason.DAILY_LOSS, None)
 
 
 def learn_fill(state: State, event: OrderFilled, stamp: Stamp) -> None:
@@ -318,8 +368,12 @@ def learn_fill(state: State, event: OrderFilled, stamp: Stamp) -> None:
         book.price, book.price_ns = DecimalText(str(event.price)), stamp.time_ns
     filled = event.side.sign * event.quantity
     state.equity += filled * (Decimal(book.price) - event.price) - _fee(state, event)
+    state.highest = max(state.highest, state.equity)
     book.position += filled
-    book.own[event.strategy] = book.own.get(event.strategy, ZERO) + filled
+    held = book.own.get(event.strategy, ZERO)
+    book.own[event.strategy] = held + filled
+    if held * (held + filled) <= 0 and held:
+        book.exits[event.strategy] = stamp.time_ns
     reservation = state.reserved.get(event.order)
     if reservation is not None:
         used = event.quantity if event.quantity <= reservation.remaining else reservation.remaining
@@ -371,12 +425,13 @@ def learn_order_over(
 
 
 def learn_funded(state: State, event: AccountFunded, stamp: Stamp) -> None:
-    """A deposit is no profit and a withdrawal no loss: the day's reference moves along."""
+    """A deposit is no profit and a withdrawal no loss: the day's reference and the highest equity move along."""
     if stamp.time_ns >= state.day_ends_ns:
         _begin_day(state, stamp)
     if event.currency == state.currency:
         state.equity += event.amount
         state.reference += event.amount
+        state.highest += event.amount
 
 
 def learn_funding(state: State, event: FundingPosted | BorrowPosted, stamp: Stamp) -> None:
@@ -384,6 +439,7 @@ def learn_funding(state: State, event: FundingPosted | BorrowPosted, stamp: Stam
         _begin_day(state, stamp)
     if event.currency == state.currency:
         state.equity += event.amount
+        state.highest = max(state.highest, state.equity)
 
 
 def learn_limits(state: State, event: LimitsSet, _stamp: Stamp) -> None:
@@ -412,11 +468,11 @@ def learn_halted(state: State, event: TradingHalted, stamp: Stamp) -> None:
 
 def learn_resumed(state: State, event: TradingResumed, stamp: Stamp) -> None:
     learn_control(state, event, stamp)
-    state.is_breached = False
+    state.breached.clear()
 
 
-def learn_breached(state: State, _event: LimitBreached, _stamp: Stamp) -> None:
-    state.is_breached = True
+def learn_breached(state: State, event: LimitBreached, _stamp: Stamp) -> None:
+    state.breached[event.reason] = None
 
 
 def learn_disabled(state: State, event: StrategyDisableRequested, _stamp: Stamp) -> None:

@@ -40,6 +40,8 @@ class Question:
         other_exposure: worst-case notional of all other instruments.
         other_open: how many other instruments have a position or an open order.
         daily_loss: equity lost since 00:00 UTC; negative for a gain.
+        drawdown: equity below its highest value so far, at least zero.
+        exited_ns: when the order's strategy last left a position in the instrument.
     """
 
     terms: OrderTerms
@@ -61,6 +63,8 @@ class Question:
     other_exposure: Decimal
     other_open: int
     daily_loss: Decimal
+    drawdown: Decimal = ZERO
+    exited_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +241,29 @@ def is_loss_at_limit(loss: Decimal, limit: Decimal) -> bool:
     return loss >= limit and loss > 0
 
 
+def drawdown(question: Question) -> Breach | None:
+    """``max_drawdown``: no new exposure once equity has fallen so far from its highest value."""
+    limit = _limits(question).max_drawdown
+    if limit is None or not is_loss_at_limit(question.drawdown, limit):
+        return None
+    return Breach(Refusal.DRAWDOWN, str(plain(question.drawdown)), str(plain(limit)))
+
+
+def cool_down(question: Question) -> Breach | None:
+    """``cool_down_ms``: after it has left a position, a strategy opens none in that instrument for so long.
+
+    Exactly after so long it may. An order that turns a position through zero opens nothing from flat and is not held
+    back: refusing it would keep the strategy in.
+    """
+    limit_ms = _limits(question).cool_down_ms
+    if limit_ms is None or question.exited_ns is None or question.own_position:
+        return None
+    age_ns = question.now_ns - question.exited_ns
+    if age_ns >= limit_ms * NS_PER_MS:
+        return None
+    return Breach(Refusal.COOL_DOWN, f"{plain(Decimal(age_ns) / NS_PER_MS)} ms", f"{limit_ms} ms")
+
+
 def max_order_notional(question: Question) -> Breach | None:
     """``max_order_notional``, of all instruments and of this one; at the highest of last, limit and stop price."""
     own = _own_limits(question).max_order_notional
@@ -334,6 +361,8 @@ SIGNALS: tuple[Limit, ...] = (
 
 EXPOSURE: tuple[Limit, ...] = (
     daily_loss,
+    drawdown,
+    cool_down,
     max_order_notional,
     max_position,
     max_gross_exposure,

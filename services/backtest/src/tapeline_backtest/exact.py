@@ -1,0 +1,123 @@
+"""Columns of prices and volumes as whole numbers of their smallest unit: exactly the decimals of the file, or refused.
+
+A binary float stands for its shortest decimal, as on the tape. Up to fifteen digits, a decimal and its float determine
+each other (IEEE 754 binary64), so most columns are converted and proved by multiplication and division; the rest goes
+through ``Decimal``, number by number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+import numpy as np
+import numpy.typing as npt
+
+from tapeline_marketdata.files import BarColumns
+
+Ints = npt.NDArray[np.int64]
+
+MOST_DIGITS = 18
+"""Digits of a whole number here: an int64 holds every number of so many."""
+
+PROVABLE_DIGITS = 15
+"""Digits within which a decimal and its binary64 float determine each other."""
+
+
+class NotExact(ValueError):
+    """A column that cannot be whole numbers of one unit within the digits there are. The message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A column in whole numbers: ``units / 10 ** decimals``; ``units`` is int64 of shape (n,)."""
+
+    units: Ints
+    decimals: int
+
+
+def whole_column(columns: BarColumns, name: str) -> Whole:
+    """A number column of a file, exactly. Raises ``NotExact``."""
+    floats: npt.NDArray[np.float64] = getattr(columns, name)
+    if columns.longest_text(name) <= PROVABLE_DIGITS + 1:
+        found = _by_proof(floats)
+        if found is not None:
+            return found
+    return whole_numbers([Decimal(text) for text in columns.texts(name)], name)
+
+
+def whole_numbers(values: Sequence[Decimal], name: str) -> Whole:
+    """Decimals in units of the finest of them. Raises ``NotExact``."""
+    decimals = max((decimals_of(value) for value in values), default=0)
+    units = [int(value.scaleb(decimals)) for value in values]
+    if any(abs(unit) >= 10**MOST_DIGITS for unit in units):
+        raise NotExact(f"column {name!r} needs more than {MOST_DIGITS} digits ({decimals} of them decimals)")
+    return Whole(np.array(units, dtype=np.int64), decimals)
+
+
+def allowances(columns: BarColumns, share: Decimal, lot: Decimal | None) -> Whole:
+    """Most that all fills of each bar may take: that share of its volume, in whole lots. Raises ``NotExact``.
+
+    Volumes often have more digits than an int64; with lots only the count of them has to fit. A float tells it unless
+    it lies next to a whole number: there the decimals are asked.
+    """
+    try:
+        volumes = whole_column(columns, "volume")
+    except NotExact as trouble:
+        if lot is None:
+            raise NotExact(f"{trouble}; with a lot size participation is counted in lots") from trouble
+        return _lots_by_float(columns, share, lot)
+    shared, unit = int(share.scaleb(decimals_of(share))), volumes.decimals + decimals_of(share)
+    largest = int(volumes.units.max()) * shared
+    if lot is None:
+        if largest >= 10**MOST_DIGITS:
+            raise NotExact(f"column 'volume' times participation needs more than {MOST_DIGITS} digits; set a lot size")
+        return Whole(volumes.units * np.int64(shared), unit)
+    common = max(unit, decimals_of(lot))
+    factor, step = shared * 10 ** (common - unit), int(lot.scaleb(common))
+    if int(volumes.units.max()) * factor >= 10**MOST_DIGITS or step >= 10**MOST_DIGITS:
+        return _lots_by_float(columns, share, lot)
+    return _of_lots(volumes.units * np.int64(factor) // np.int64(step), lot)
+
+
+def _lots_by_float(columns: BarColumns, share: Decimal, lot: Decimal) -> Whole:
+    """Three roundings are within 1e-15 of a quotient; within 1e-9 of a whole number it is computed exactly."""
+    quotients = columns.volume * float(share) / float(lot)
+    if quotients.max() >= 1e15:
+        raise NotExact("column 'volume' holds more than 1e15 lots in a bar")
+    lots = np.floor(quotients).astype(np.int64)
+    close_calls = np.flatnonzero(np.abs(quotients - np.rint(quotients)) <= 1e-9 * np.maximum(quotients, 1.0))
+    if len(close_calls):
+        texts = columns.texts("volume")
+        for row in close_calls.tolist():
+            lots[row] = int(Decimal(texts[row]) * share // lot)
+    return _of_lots(lots, lot)
+
+
+def _of_lots(lots: Ints, lot: Decimal) -> Whole:
+    decimals = decimals_of(lot)
+    unit = int(lot.scaleb(decimals))
+    if int(lots.max()) * unit >= 10**MOST_DIGITS:
+        raise NotExact(f"column 'volume' in units of the lot needs more than {MOST_DIGITS} digits")
+    return Whole(lots * np.int64(unit), decimals)
+
+
+def decimals_of(value: Decimal) -> int:
+    """Decimal places of a number, trailing zeros not counted."""
+    return max(0, -int(value.normalize().as_tuple().exponent))
+
+
+def _by_proof(floats: npt.NDArray[np.float64]) -> Whole | None:
+    """Fewest decimals in which every number is whole and has at most fifteen digits; ``None`` if there are none."""
+    open_rows = floats
+    for decimals in range(PROVABLE_DIGITS + 1):
+        unit = 10.0**decimals
+        open_rows = open_rows[np.rint(open_rows * unit) / unit != open_rows]
+        if len(open_rows):
+            continue
+        units = np.rint(floats * unit)
+        if np.all(np.abs(units) < 10.0**PROVABLE_DIGITS) and np.array_equal(units / unit, floats):
+            return Whole(units.astype(np.int64), decimals)
+        return None
+    return None

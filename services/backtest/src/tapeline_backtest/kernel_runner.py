@@ -1,0 +1,121 @@
+"""Runs one backtest in the kernel gear and tells of it in the words of the tape: the report is the same function.
+
+Orders, fills and trades become the facts that the loop gear would have recorded about them (ids excepted), and the
+ledger's own books are folded over the fills: what they say at the end must be what the kernel's whole numbers say.
+There is no tape, hence no count of facts and no hash.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+
+import numpy as np
+
+from tapeline_backtest.feed import Source
+from tapeline_backtest.kernel import KernelFault, KernelRefused, Market, Outcome, Plan, market_of, plan_of, prepare, run
+from tapeline_backtest.report import Collected
+from tapeline_backtest.runner import Finished
+from tapeline_common.core import Stamp, learn
+from tapeline_common.events import BarClosed, Event, OrderFilled
+from tapeline_common.money import ZERO, plain
+from tapeline_common.values import DataFault, DecimalText, Liquidity, OrderId, Side
+from tapeline_ledger import core as ledger
+from tapeline_marketdata.files import NUMBER_COLUMNS
+
+
+def run_kernel(opening: Sequence[Event], sources: Sequence[Source]) -> Finished:
+    """Run a configuration over its one file of bars. Raises ``KernelRefused``."""
+    plan = plan_of(opening)
+    if len(sources) != 1:
+        count = len(sources)
+        raise KernelRefused(KernelFault.SEVERAL_INSTRUMENTS, f"the kernel gear runs one file of bars, not {count}")
+    market = market_of(sources[0].file, plan)
+    prepare(plan.strategy)
+    started = time.perf_counter()
+    outcome = run(plan, market, record=True)
+    elapsed_s = time.perf_counter() - started
+    collected, books = told(opening, sources[0], plan, market, outcome)
+    return Finished(collected, books, None, None, elapsed_s)
+
+
+def told(
+    opening: Sequence[Event], source: Source, plan: Plan, market: Market, outcome: Outcome
+) -> tuple[Collected, ledger.State]:
+    """What the report needs of a run: its facts, and the ledger's books after them."""
+    collected = Collected(submitted=outcome.orders)
+    collected.refused = Counter(outcome.refused)
+    collected.declined = Counter(outcome.declined)
+    gaps = _gaps(source)
+    if gaps:
+        collected.data_faults[DataFault.GAP] = gaps
+    books = ledger.CORE.initial()
+    start_ns = int(market.open_ns[0])
+    for event in opening:
+        learn(ledger.CORE, books, event, Stamp(0, start_ns))
+    for pos, (time_ns, fill) in enumerate(filled(plan, market, outcome), 1):
+        learn(ledger.CORE, books, fill, Stamp(pos, time_ns))
+        collected.fills.append((time_ns, fill))
+        trade = ledger.closed_trade(books, fill, pos)
+        if trade is not None:
+            collected.trades.append(trade)
+    learn(ledger.CORE, books, _last_bar(source), Stamp(len(collected.fills) + 1, int(market.close_ns[-1])))
+    _check(collected, books, outcome)
+    return collected, books
+
+
+def _check(collected: Collected, books: ledger.State, outcome: Outcome) -> None:
+    """Both sets of books were kept apart and must agree; anything else is a bug."""
+    fills, net = [fill for _, fill in collected.fills], [trade.pnl - trade.fees for trade in collected.trades]
+    assert ledger.equity(books) == outcome.final_equity, "the kernel's equity differs from the ledger's"
+    assert ledger.cash(books) == outcome.final_cash, "the kernel's cash differs from the ledger's"
+    assert sum((fill.fee for fill in fills), ZERO) == outcome.fees, "the kernel's fees differ from the fills'"
+    assert sum((fill.slippage * fill.quantity for fill in fills), ZERO) == outcome.slippage, "slippage differs"
+    assert len(net) == outcome.trades, "the kernel's trades differ from the ledger's"
+    assert sum((pnl for pnl in net if pnl > 0), ZERO) == outcome.profit, "the kernel's gains differ from the ledger's"
+    assert sum((pnl for pnl in net if pnl < 0), ZERO) == outcome.loss, "the kernel's losses differ from the ledger's"
+
+
+def filled(plan: Plan, market: Market, outcome: Outcome) -> Iterator[tuple[int, OrderFilled]]:
+    """Each fill as its fact, with the closing time of its bar."""
+    rows = outcome.fill_rows
+    opens = market.opens[rows[:, 0]].tolist()
+    times = market.close_ns[rows[:, 0]].tolist()
+    for index, ((_, signed, units, order), open_units, time_ns) in enumerate(
+        zip(rows.tolist(), opens, times, strict=True)
+    ):
+        quantity = plain(Decimal(abs(signed)).scaleb(-outcome.units.quantity))
+        price = plain(Decimal(units).scaleb(-outcome.units.price))
+        undisturbed = Decimal(open_units).scaleb(-market.decimals)
+        yield (
+            time_ns,
+            OrderFilled(
+                order=OrderId(f"{plan.name}-{order}"),
+                client_order_id=f"{order}",
+                strategy=plan.name,
+                instrument=plan.listing.instrument,
+                trade_id=f"{order}-{index}",
+                side=Side.BUY if signed > 0 else Side.SELL,
+                quantity=quantity,
+                price=price,
+                fee=plain(price * quantity * plan.venue.taker_fee),
+                fee_currency=plan.listing.quote,
+                liquidity=Liquidity.TAKER,
+                slippage=plain(abs(price - undisturbed)),
+            ),
+        )
+
+
+def _gaps(source: Source) -> int:
+    """Stretches of missing bars, each of which the replay says once."""
+    return int(np.count_nonzero(np.diff(source.file.columns.open_ns) != source.file.facts.timeframe_ns))
+
+
+def _last_bar(source: Source) -> BarClosed:
+    columns, facts = source.file.columns, source.file.facts
+    last = len(columns) - 1
+    open_ns = int(columns.open_ns[last])
+    numbers = [DecimalText(columns.texts(name, last)[0]) for name in NUMBER_COLUMNS]
+    return BarClosed(source.instrument, facts.timeframe, open_ns, open_ns + facts.timeframe_ns, *numbers)
