@@ -337,11 +337,26 @@ def _is_ascii_number(cell: str | None) -> bool:
 def texts_of(column: Any) -> list[str]:
     """Plain decimal texts. Arrow prints shortest floats as ``repr`` does but for exponents, -0 and the words."""
     if pa.types.is_float64(column.type):
+        if column.null_count == 0:
+            return _texts_of_floats(column)
         column = column.cast(pa.string())
     texts: list[str] = column.to_pylist()
     if column.null_count == 0 and pc.all(pc.match_substring_regex(column, _PRINTED_PLAINLY)).as_py():
         return texts
     return [_canonical(text) for text in texts]
+
+
+def _texts_of_floats(column: Any) -> list[str]:
+    """Only words, exponents and signs have to be written anew, and most columns have none: one look at all of them."""
+    texts: list[str] = column.cast(pa.string()).to_pylist()
+    joined = "".join(texts)
+    if not any(mark in joined for mark in _UNPLAIN):
+        return texts
+    return [_canonical(text) if any(mark in text for mark in _UNPLAIN) else text for text in texts]
+
+
+_UNPLAIN = ("e", "n", "-")
+"""What is in a float's text that is not plain: 1e-07, nan, inf, -0."""
 
 
 def text_bytes_of(column: Any) -> tuple[Bytes, Ints]:
