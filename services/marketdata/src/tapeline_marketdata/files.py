@@ -32,6 +32,7 @@ from tapeline_marketdata.columns import (
     is_trades,
     numbers_of,
     read_table,
+    release_memory,
     text_bytes_of,
     texts_of,
     times_ns,
@@ -175,6 +176,8 @@ def read_bars(path: str | Path, *, timeframe: str | None = None, strict: bool = 
         printed[name], floats[name] = numbers_of(path, names[name], whole(table.column(names[name])))
     columns = BarColumns(open_ns, floats, printed)
     built = _built(path, table, given_ns)
+    del table, raw_times
+    release_memory()
     if built is None:
         (length_ns, timeframe_note), close_ns = _timeframe(path, open_ns, given_ns), None
         timeframe = format_timeframe(length_ns)
