@@ -106,11 +106,8 @@ class Loop:
             fact, routes = queue.popleft(), self._consequence
 
     def _answer(self, author: str, fact: Fact, decisions: Sequence[Event]) -> None:
-        record, keep, queue = self.sequencer.record, self._keep, self._queue
-        pos, correlation, time_ns = fact.pos, fact.correlation, fact.time_ns
-        prefix = f"{author}:{pos}:"
-        for index, decision in enumerate(decisions):
-            recorded = record(author, decision, f"{prefix}{index}", pos, correlation, time_ns)
+        keep, queue = self._keep, self._queue
+        for recorded in self.sequencer.record_answer(author, decisions, fact):
             if keep is not None:
                 keep(recorded)
             queue.append(recorded.fact)
