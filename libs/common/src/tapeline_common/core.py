@@ -100,8 +100,11 @@ def learn(core: Core[S], state: S, event: Event, stamp: Stamp) -> None:
 
 
 def learn_all(core: Core[S], state: S, events: Iterable[Event], stamp: Stamp) -> None:
-    for event in events:
-        learn(core, state, event, stamp)
+    evolves = core.evolves
+    for event in events:  # ``learn``, in place: every decision of every core passes here
+        evolve = evolves.get(type(event))
+        if evolve is not None:
+            evolve(state, event, stamp)
 
 
 def step(core: Core[S], state: S, event: Event, stamp: Stamp) -> Sequence[Event]:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 from tapeline_common import bus, subjects
 from tapeline_common.data_folder import secret, write_secret
+from tapeline_common.exits import EXIT_CONFIGURATION
 from tapeline_common.permissions import BACKTEST, LEDGER, OPERATOR, allowances
-from tapeline_common.process import EXIT_CONFIGURATION
 from tapeline_common.servers import EmbeddedServer, remembered_port, until
 from tapeline_common.servers_nats import NatsServer, NatsUser, load_or_create_nkey
 from tapeline_common.servers_postgres import PostgresServer

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from tapeline_common import bus, logs, subjects
+from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_OK, EXIT_USAGE
 from tapeline_common.metrics import Metrics
 from tapeline_common.service import Runner
 from tapeline_common.settings import ConfigurationInvalid, Environment, Settings, environment, load
@@ -29,8 +30,6 @@ from tapeline_common.wiring import Service, installed_services
 if TYPE_CHECKING:
     from nats.aio.client import Client
     from nats.aio.msg import Msg
-
-EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_NOT_RUNNING, EXIT_CONFIGURATION, EXIT_TIMEOUT = 0, 1, 2, 3, 4, 5
 
 
 @dataclass(frozen=True)

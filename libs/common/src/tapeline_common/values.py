@@ -101,7 +101,12 @@ class TradingState(StrEnum):
 
 
 class OrderState(StrEnum):
-    """Where an order stands. Being in flight is a state, and so is not knowing."""
+    """Where an order stands. Being in flight is a state, and so is not knowing.
+
+    ``is_terminal``: nothing leads out of it. An attribute of each member, because every report asks for it.
+    """
+
+    is_terminal: bool
 
     SUBMITTED = "SUBMITTED"
     WORKING = "WORKING"
@@ -114,14 +119,8 @@ class OrderState(StrEnum):
     REJECTED = "REJECTED"
     WITHHELD = "WITHHELD"
 
-    @property
-    def is_terminal(self) -> bool:
-        return self in _TERMINAL
-
-
-_TERMINAL = frozenset(
-    {OrderState.FILLED, OrderState.CANCELED, OrderState.EXPIRED, OrderState.REJECTED, OrderState.WITHHELD}
-)
+    def __init__(self, word: str) -> None:
+        self.is_terminal = word in ("FILLED", "CANCELED", "EXPIRED", "REJECTED", "WITHHELD")
 
 
 class PositionSide(StrEnum):

@@ -22,8 +22,8 @@ from tapeline_backtest.recording import recording
 from tapeline_backtest.report import Report, Run, report
 from tapeline_backtest.runner import Finished, Progress, run_blocks, run_loop
 from tapeline_common.events import Parameters
+from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_USAGE
 from tapeline_common.opening import Opening, instrument_id, opening_facts
-from tapeline_common.process import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_USAGE
 from tapeline_common.recording import Recorder, RecordingFailed, RecordingRefused
 from tapeline_common.settings import (
     ConfigurationInvalid,
