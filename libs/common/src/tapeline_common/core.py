@@ -46,6 +46,27 @@ class Stamp(msgspec.Struct, frozen=True, gc=False):
     time_ns: int
 
 
+NEVER, FOREVER = -1, 2**63 - 1
+"""Ends of a promise: none is given; it holds whatever the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quiet(Generic[S]):
+    """A core's promise that it will not answer facts of one type for a while (lookahead, in the words of parallel
+    simulation). A replay then need not ask it before going on. A promise never changes what is decided: the facts are
+    still heard and decided on, and an answer against the promise stops the run.
+
+    Attributes:
+        until: the last stamp, in UTC nanoseconds, for which the promise holds in this state; ``NEVER`` and ``FOREVER``
+            are its ends. Reads the state, never writes.
+        survives: what may be heard meanwhile, besides the promised type and the core's own decisions; anything else
+            ends the promise.
+    """
+
+    until: Callable[[S], int]
+    survives: frozenset[type[Event]] = frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class Core(Generic[S]):
     """One author's tables: what it hears, what it may say, and the functions in between.
@@ -56,6 +77,9 @@ class Core(Generic[S]):
         evolves: how each heard (or own) fact changes the state.
         decides: what is concluded from each heard fact.
         confirms: asked when one of our own recorded facts is reached on the tape.
+        quiet: promises of silence, by the type that will not be answered.
+        reads_position: False promises that the core never looks at ``Stamp.pos``; such a core may hear facts in a
+            replay before their positions are known. It is held to that: there its stamps have none.
     """
 
     name: str
@@ -63,6 +87,8 @@ class Core(Generic[S]):
     evolves: Mapping[type[Event], Evolve[S]]
     decides: Mapping[type[Event], Decide[S]]
     confirms: Mapping[type[Event], Decide[S]] = field(default_factory=dict)
+    quiet: Mapping[type[Event], Quiet[S]] = field(default_factory=dict)
+    reads_position: bool = True
 
     def __post_init__(self) -> None:
         if self.name not in SAYS:
@@ -71,6 +97,9 @@ class Core(Generic[S]):
         foreign = [event.__name__ for event in self.confirms if event not in own]
         if foreign:
             raise ValueError(f"core {self.name!r} confirms facts of others: {', '.join(foreign)}")
+        undecided = [event.__name__ for event in self.quiet if event not in self.decides]
+        if undecided:
+            raise ValueError(f"core {self.name!r} promises silence where it decides nothing: {', '.join(undecided)}")
 
     @property
     def says(self) -> tuple[type[Event], ...]:
@@ -81,6 +110,15 @@ class Core(Generic[S]):
     def hears(self) -> tuple[type[Event], ...]:
         """Every event type that reaches this core, its own included, in table order and without repeats."""
         return tuple(dict.fromkeys([*self.evolves, *self.decides, *self.confirms]))
+
+
+    def may_answer(self, event: type[Event], *, caused: bool) -> bool:
+        """Whether the tables have a row by which this core could answer a fact; our own decisions are only confirmed.
+
+        Args:
+            caused: the fact has a cause, so under our own name it is our own decision.
+        """
+        return event in (self.confirms if caused and event in self.says else self.decides)
 
 
 def learn(core: Core[S], state: S, event: Event, stamp: Stamp) -> None:
