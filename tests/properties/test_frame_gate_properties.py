@@ -100,7 +100,7 @@ class Toy:
             decides,
             {kind: decide for kind, decide in decides.items() if kind in own},
             quiet={
-                kind: Quiet(lambda state: state.wakes_ns - 1, survives=frozenset(HEARD) - set(self.timed))
+                kind: (Quiet(lambda state: state.wakes_ns - 1, ended_by=frozenset(self.timed)),)
                 for kind in self.timed
                 if kind not in self.rules
             },

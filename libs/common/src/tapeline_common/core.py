@@ -59,12 +59,12 @@ class Quiet(Generic[S]):
     Attributes:
         until: the last stamp, in UTC nanoseconds, for which the promise holds in this state; ``NEVER`` and ``FOREVER``
             are its ends. Reads the state, never writes.
-        survives: what may be heard meanwhile, besides the promised type and the core's own decisions; anything else
-            ends the promise.
+        ended_by: what ends the promise when it is heard: everything that could move ``until`` to an earlier stamp.
+            The core's own decisions need not be named; a promise is given anew after each.
     """
 
     until: Callable[[S], int]
-    survives: frozenset[type[Event]] = frozenset()
+    ended_by: frozenset[type[Event]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Core(Generic[S]):
         evolves: how each heard (or own) fact changes the state.
         decides: what is concluded from each heard fact.
         confirms: asked when one of our own recorded facts is reached on the tape.
-        quiet: promises of silence, by the type that will not be answered.
+        quiet: promises of silence, by the type that will not be answered; one that holds is enough.
         reads_position: False promises that the core never looks at ``Stamp.pos``; such a core may hear facts in a
             replay before their positions are known. It is held to that: there its stamps have none.
     """
@@ -87,7 +87,7 @@ class Core(Generic[S]):
     evolves: Mapping[type[Event], Evolve[S]]
     decides: Mapping[type[Event], Decide[S]]
     confirms: Mapping[type[Event], Decide[S]] = field(default_factory=dict)
-    quiet: Mapping[type[Event], Quiet[S]] = field(default_factory=dict)
+    quiet: Mapping[type[Event], tuple[Quiet[S], ...]] = field(default_factory=dict)
     reads_position: bool = True
 
     def __post_init__(self) -> None:
@@ -110,7 +110,6 @@ class Core(Generic[S]):
     def hears(self) -> tuple[type[Event], ...]:
         """Every event type that reaches this core, its own included, in table order and without repeats."""
         return tuple(dict.fromkeys([*self.evolves, *self.decides, *self.confirms]))
-
 
     def may_answer(self, event: type[Event], *, caused: bool) -> bool:
         """Whether the tables have a row by which this core could answer a fact; our own decisions are only confirmed.

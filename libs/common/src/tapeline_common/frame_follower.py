@@ -81,9 +81,12 @@ class FrameFollower:
                 answers.sort(key=lambda answer: ORDER[answer.author])
         return answers
 
-    def _promises(self) -> dict[str, dict[str, int]]:
+    def _promises(self) -> dict[str, dict[str, tuple[int, ...]]]:
         return {
-            name: {event.__name__: quiet.until(follower.state) for event, quiet in follower.core.quiet.items()}
+            name: {
+                event.__name__: tuple([quiet.until(follower.state) for quiet in promises])
+                for event, promises in follower.core.quiet.items()
+            }
             for name, follower in self._followers.items()
             if follower.core.quiet
         }

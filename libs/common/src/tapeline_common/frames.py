@@ -28,13 +28,14 @@ class AuthorPlan(msgspec.Struct, frozen=True):
     Attributes:
         answers: facts of others, and outside facts, that it may answer.
         confirms: its own recorded decisions that it may answer.
-        promises: type it may promise to be silent about → types that end the promise when they are heard.
+        promises: type it may promise to be silent about → for each such promise, the types that end it when heard
+            (its own decisions never do).
     """
 
     author: str
     answers: tuple[str, ...]
     confirms: tuple[str, ...] = ()
-    promises: dict[str, tuple[str, ...]] = {}
+    promises: dict[str, tuple[tuple[str, ...], ...]] = {}
 
 
 class ServicePlan(msgspec.Struct, frozen=True):
@@ -90,14 +91,14 @@ class Reply(msgspec.Struct, frozen=True, tag=True):
         ran: (position, type) of facts beyond ``heard`` that this service knew by itself, and heard as well: its own
             answers, and the outside facts that follow when nobody has more to say.
         said: answers in the order in which they were given.
-        quiet: author → type → the last stamp, in UTC nanoseconds, for which silence is promised.
+        quiet: author → type → for each promise in the plan, the last stamp, in UTC nanoseconds, for which it holds.
     """
 
     number: int
     heard: int
     ran: tuple[tuple[int, str], ...] = ()
     said: tuple[Said, ...] = ()
-    quiet: dict[str, dict[str, int]] = {}
+    quiet: dict[str, dict[str, tuple[int, ...]]] = {}
 
 
 class Outside(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -165,11 +166,9 @@ def _service_plan(service: Service, inside: set[str]) -> ServicePlan:
                 tuple(event.__name__ for event in core.confirms),
                 {
                     promised.__name__: tuple(
-                        event.__name__
-                        for event in core.hears
-                        if event is not promised and event not in quiet.survives and event not in core.says
+                        tuple(event.__name__ for event in core.hears if event in quiet.ended_by) for quiet in promises
                     )
-                    for promised, quiet in core.quiet.items()
+                    for promised, promises in core.quiet.items()
                 },
             )
         )

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from tapeline_common import control
-from tapeline_common.core import Core, Evolve, Stamp
+from tapeline_common.core import FOREVER, NEVER, Core, Evolve, Quiet, Stamp
 from tapeline_common.events import (
     AccountFunded,
     BalanceReported,
@@ -439,9 +439,18 @@ _EVOLVES: dict[type[Event], Evolve[State]] = {
     BalanceReported: learn_report,
 }
 
+
+def quiet_about_bars(state: State) -> int:
+    """A bar is answered when it meets orders, or begins a day whose balances are due; it closes after it opened."""
+    if state.arriving or state.working:
+        return NEVER
+    return state.next_day_ns if state.unreported else FOREVER
+
+
 CORE: Core[State] = Core(
     name="venue",
     initial=State,
     evolves=_EVOLVES,
     decides={OrderSubmitted: answer_submission, CancelSubmitted: answer_cancel, BarClosed: answer_bar},
+    quiet={BarClosed: (Quiet(quiet_about_bars, ended_by=frozenset({OrderSubmitted, FundingPublished})),)},
 )

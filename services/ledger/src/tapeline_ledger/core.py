@@ -20,7 +20,7 @@ from decimal import Decimal
 
 import msgspec
 
-from tapeline_common.core import Core, Stamp, learn
+from tapeline_common.core import FOREVER, NEVER, Core, Quiet, Stamp, learn
 from tapeline_common.events import (
     AccountFunded,
     BalanceReported,
@@ -328,6 +328,16 @@ def _fee_in_quote(state: State, fill: OrderFilled, listing: Listing) -> Decimal:
     return ZERO if price is None else fill.fee * price
 
 
+def quiet_within_the_hour(state: State) -> int:
+    """Equity is marked when an hour has ended, and hours only move on."""
+    return state.hour_end_ns
+
+
+def quiet_while_flat(state: State) -> int:
+    """An hour without a position is not marked."""
+    return NEVER if is_open(state.books) else FOREVER
+
+
 CORE = Core(
     name="ledger",
     initial=State,
@@ -347,5 +357,8 @@ CORE = Core(
         FundingPublished: report_funding,
         BarClosed: hour_mark,
         BalanceReported: reconcile,
+    },
+    quiet={
+        BarClosed: (Quiet(quiet_within_the_hour), Quiet(quiet_while_flat, ended_by=frozenset({OrderFilled}))),
     },
 )

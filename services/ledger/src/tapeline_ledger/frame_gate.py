@@ -75,7 +75,6 @@ class _Promise:
 
     service: _Service
     author: str
-    kind: type[Event]
     voided_by: frozenset[type[Event]]
     until_ns: int = NEVER
     void_pos: int = _NOT_VOID
@@ -83,9 +82,15 @@ class _Promise:
     def covers(self, fact: Fact) -> bool:
         return fact.time_ns <= self.until_ns and fact.pos <= self.void_pos
 
+    def ends_with(self, fact: Fact) -> bool:
+        """Whether hearing this fact ends the promise; our own decisions were learnt before it was given."""
+        return type(fact.event) in self.voided_by and not (fact.cause and fact.author == self.author)
 
-_Rival = tuple[int, "_Promise | None"]
-"""Place of an author elsewhere, and its promise, if it can give one that the facts in question do not end."""
+
+_Promises = tuple[_Promise, ...]
+
+_Rival = tuple[int, _Promises]
+"""Place of an author elsewhere, and its promises that the facts in question do not end."""
 
 _Contested = tuple[str, tuple[_Rival, ...]]
 """A type, and who else may answer it."""
@@ -148,7 +153,7 @@ class _Mark:
     cursors: dict[str, int]
 
 
-_Turns = tuple[tuple[str, _Service, "_Promise | None"], ...]
+_Turns = tuple[tuple[str, _Service, _Promises], ...]
 """Who may answer a fact, in order."""
 
 
@@ -164,15 +169,18 @@ class FrameGate:
         self.sequencer = Sequencer(Realm.REPLAY)
         self._services = {each.name: _service(each) for each in plan}
         self._promises = {
-            (author.author, EVENT_BY_NAME[name]): _Promise(
-                service, author.author, EVENT_BY_NAME[name], frozenset(map(EVENT_BY_NAME.__getitem__, voided_by))
+            (author.author, EVENT_BY_NAME[name]): tuple(
+                _Promise(service, author.author, frozenset(map(EVENT_BY_NAME.__getitem__, voided_by)))
+                for voided_by in promises
             )
             for service in self._services.values()
             for author in service.plan.authors
-            for name, voided_by in author.promises.items()
+            for name, promises in author.promises.items()
         }
         self._voids = {
-            event: tuple(promise for promise in self._promises.values() if event in promise.voided_by)
+            event: tuple(
+                promise for promises in self._promises.values() for promise in promises if event in promise.voided_by
+            )
             for event in AUTHOR_OF
         }
         self._turns = {
@@ -321,12 +329,12 @@ class FrameGate:
         fact = self._facts[self._next - self._dropped - 1].fact
         turns = self._turns[type(fact.event), fact.cause > 0]
         while self._turn < len(turns):
-            author, service, promise = turns[self._turn]
+            author, service, promises = turns[self._turn]
             if service.plan.goes_ahead:
                 events = self._forecast_of(service)
             elif fact.pos <= service.answered:
                 events = service.said.get((author, fact.pos), ())
-            elif promise is not None and promise.covers(fact):
+            elif promises and _cover(promises, fact):
                 events = ()
             elif service is self._assumed:
                 self._mark(fact.pos)
@@ -341,11 +349,11 @@ class FrameGate:
         return True
 
     def _keep(self, recorded: Recorded) -> None:
-        pos = recorded.fact.pos
+        fact = recorded.fact
         self._facts.append(recorded)
-        for promise in self._voids[type(recorded.fact.event)]:
-            if promise.service.answered < pos < promise.void_pos:
-                promise.void_pos = pos
+        for promise in self._voids[type(fact.event)]:
+            if promise.service.answered < fact.pos < promise.void_pos and promise.ends_with(fact):
+                promise.void_pos = fact.pos
 
     def _forecast_of(self, service: _Service) -> Sequence[Event]:
         """The next entry of the forecast for the chain at hand."""
@@ -364,18 +372,24 @@ class FrameGate:
         for pos in range(self._next, self.sequencer.pos + 1):
             fact = self._facts[pos - self._dropped - 1].fact
             turns = self._turns[type(fact.event), fact.cause > 0]
-            for _, service, promise in turns[self._turn if pos == self._next else 0 :]:
-                known = service.plan.goes_ahead or pos <= service.answered
-                if not known and not (promise is not None and promise.covers(fact)):
+            for _, service, promises in turns[self._turn if pos == self._next else 0 :]:
+                if not (service.plan.goes_ahead or pos <= service.answered or _cover(promises, fact)):
                     found[service.name] = service
         return list(found.values())
 
     def _asked_last(self, missing: Sequence[_Service]) -> _Service | None:
-        """The only one of several that can promise nothing about the fact at hand: alone, it can go further."""
+        """The only one of several that can promise nothing about the fact at hand: alone, it can go further.
+
+        That holds only if the others may promise something once they were asked; if one of them did not the last
+        time, all are asked at once.
+        """
         fact = self._facts[self._next - self._dropped - 1].fact
         turns = self._turns[type(fact.event), fact.cause > 0][self._turn :]
-        found = {service.name: service for _, service, promise in turns if promise is None and service in missing}
-        return next(iter(found.values())) if len(found) == 1 else None
+        turns = tuple(turn for turn in turns if turn[1] in missing)
+        found = {service.name: service for _, service, promises in turns if not promises}
+        if len(found) != 1 or any(promises and not _were_given(promises) for _, _, promises in turns):
+            return None
+        return next(iter(found.values()))
 
     def _request(self, service: _Service) -> Request:
         """Everything certain that a service has not heard."""
@@ -404,8 +418,8 @@ class FrameGate:
         clock_ns = self.sequencer.clock_ns
         limits: dict[str, int] = {}
         for name, rivals in service.contested:
-            for place, promise in rivals:
-                if promise is None or promise.until_ns < clock_ns or promise.void_pos != _NOT_VOID:
+            for place, promises in rivals:
+                if not any(each.until_ns >= clock_ns and each.void_pos == _NOT_VOID for each in promises):
                     limits[name] = place
                     break
         return limits
@@ -455,9 +469,10 @@ class FrameGate:
         sequencer.pos, sequencer.hash = mark.head, mark.hash
         sequencer.clock_ns = self._facts[-1].fact.time_ns
         self._next, self._turn, self._taken, self._cursors = pos, mark.turn, mark.taken, dict(mark.cursors)
-        for promise in self._promises.values():
-            if promise.void_pos > mark.head:
-                promise.void_pos = _NOT_VOID
+        for promises in self._promises.values():
+            for promise in promises:
+                if promise.void_pos > mark.head:
+                    promise.void_pos = _NOT_VOID
 
     def _set_certain(self, pos: int) -> None:
         """Facts up to here stand: whoever hears them gets them with its next frame, unless it has heard them."""
@@ -522,12 +537,11 @@ class FrameGate:
     def _take_promises(self, service: _Service, reply: Reply) -> None:
         later = self._facts[max(0, service.answered - self._dropped) :]
         for author, promised in reply.quiet.items():
-            for name, until_ns in promised.items():
-                promise = self._promises[author, EVENT_BY_NAME[name]]
-                promise.until_ns = until_ns
-                promise.void_pos = next(
-                    (each.fact.pos for each in later if type(each.fact.event) in promise.voided_by), _NOT_VOID
-                )
+            for name, untils_ns in promised.items():
+                promises = self._promises[author, EVENT_BY_NAME[name]]
+                for promise, until_ns in zip(promises, untils_ns, strict=True):
+                    promise.until_ns = until_ns
+                    promise.void_pos = next((r.fact.pos for r in later if promise.ends_with(r.fact)), _NOT_VOID)
 
     def _drop(self, pos: int) -> None:
         """Forget facts that are handled and given, and whatever was only needed for them."""
@@ -546,7 +560,7 @@ class FrameGate:
 
     def _turns_of(self, event: type[Event], *, caused: bool) -> _Turns:
         found = [
-            (author.author, service, self._promises.get((author.author, event)))
+            (author.author, service, self._promises.get((author.author, event), ()))
             for service in self._services.values()
             for author in service.plan.authors
             if may_answer(author, event, caused=caused)
@@ -560,13 +574,25 @@ class FrameGate:
         found = []
         for event, caused in [*((event, True) for event in said), *((event, False) for event in outside)]:
             rivals = tuple(
-                (ORDER[author], None if promise is None or promise.voided_by.intersection(said) else promise)
-                for author, other, promise in self._turns[event, caused]
+                (ORDER[author], tuple(promise for promise in promises if not promise.voided_by.intersection(said)))
+                for author, other, promises in self._turns[event, caused]
                 if other is not service
             )
             if rivals:
                 found.append((event.__name__, rivals))
         return tuple(found)
+
+
+def _cover(promises: _Promises, fact: Fact) -> bool:
+    for promise in promises:  # noqa: SIM110  (the hot path: a generator costs more than the check)
+        if promise.covers(fact):
+            return True
+    return False
+
+
+def _were_given(promises: _Promises) -> bool:
+    """Whether silence was promised at all the last time, or nobody has asked yet."""
+    return any(promise.until_ns != NEVER for promise in promises) or not promises[0].service.heard
 
 
 def _service(plan: ServicePlan) -> _Service:

@@ -265,4 +265,5 @@ CORE = Core(
         PromotionRequested: on_promotion_requested,
         RollbackRequested: on_rollback_requested,
     },
+    reads_position=False,
 )

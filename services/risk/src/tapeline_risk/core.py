@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from tapeline_common import control
-from tapeline_common.core import Core, Stamp
+from tapeline_common.core import FOREVER, NEVER, Core, Quiet, Stamp
 from tapeline_common.events import (
     AccountFunded,
     BarClosed,
@@ -373,6 +373,16 @@ def learn_enabled(state: State, event: StrategyEnableRequested, _stamp: Stamp) -
     state.disabled.pop(event.strategy, None)
 
 
+def quiet_without_loss_limit(state: State) -> int:
+    """Nothing is said of losses that have no limit."""
+    return NEVER if state.limits is not None and state.limits.max_daily_loss is not None else FOREVER
+
+
+def quiet_while_flat(state: State) -> int:
+    """Prices move nothing while nothing is held."""
+    return NEVER if any(book.position for book in state.books.values()) else FOREVER
+
+
 CORE: Core[State] = Core(
     name="risk",
     initial=State,
@@ -407,5 +417,12 @@ CORE: Core[State] = Core(
         BooksReconciled: decide_reconciled,
         LifecycleViolated: decide_violated,
         OrderProposed: decide_order,
+    },
+    quiet={
+        BarClosed: (
+            Quiet(quiet_without_loss_limit, ended_by=frozenset({LimitsSet})),
+            Quiet(quiet_while_flat, ended_by=frozenset({OrderFilled})),
+        ),
+        OrderFilled: (Quiet(quiet_without_loss_limit, ended_by=frozenset({LimitsSet})),),
     },
 )

@@ -17,7 +17,7 @@ from math import nan
 from typing import Any
 
 from tapeline_common import control
-from tapeline_common.core import Core, Stamp
+from tapeline_common.core import FOREVER, NEVER, Core, Quiet, Stamp
 from tapeline_common.events import (
     BarClosed,
     Event,
@@ -561,6 +561,11 @@ def learn_enabled(state: State, event: StrategyEnableRequested, _stamp: Stamp) -
     state.disabled.pop(event.strategy, None)
 
 
+def quiet_about_fills(state: State) -> int:
+    """A fill is only answered while flattening."""
+    return NEVER if state.trading is TradingState.FLATTENING else FOREVER
+
+
 CORE: Core[State] = Core(
     name="strategy",
     initial=State,
@@ -591,4 +596,5 @@ CORE: Core[State] = Core(
         RegimeUpdated: decide,
         OrderFilled: decide_fill,
     },
+    quiet={OrderFilled: (Quiet(quiet_about_fills, ended_by=frozenset(control.AFTER)),)},
 )
