@@ -26,6 +26,9 @@ from tapeline_common.wiring import Service, Worker, in_author_order
 NO_LIMIT = len(ORDER)
 
 
+JOINED_MIDWAY = "a replay cannot be joined midway"
+
+
 class OutOfStep(Exception):
     """A frame that does not follow the last one: this process, or the ledger's, was started anew in mid-run."""
 
@@ -46,7 +49,7 @@ class FrameFollower:
     def hear(self, frame: Frame) -> Reply:
         """Step through a frame. Raises ``OutOfStep``."""
         if frame.number != self._number + 1:
-            raise OutOfStep(f"frame {frame.number} came after frame {self._number}; a replay cannot be joined midway")
+            raise OutOfStep(f"frame {frame.number} came after frame {self._number}; {JOINED_MIDWAY}")
         self._number = frame.number
         said: list[Said] = []
         ran: list[tuple[int, str]] = []
@@ -208,7 +211,7 @@ class Forecaster:
     def hear(self, preview: Preview) -> Forecast:
         """Answer outside facts and everything that follows from them within this service. Raises ``OutOfStep``."""
         if preview.number != self._number + 1:
-            raise OutOfStep(f"preview {preview.number} came after {self._number}; a replay cannot be joined midway")
+            raise OutOfStep(f"preview {preview.number} came after {self._number}; {JOINED_MIDWAY}")
         self._number = preview.number
         return Forecast(preview.number, tuple(self._chain(outside) for outside in preview.facts))
 

@@ -15,15 +15,18 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from tapeline_backtest.feed import Outside
 from tapeline_backtest.report import Collected, fold_books
 from tapeline_backtest.runner import Finished, Progress
 from tapeline_common import bus, subjects
 from tapeline_common.embedded import Stack, StackFailed
+from tapeline_common.frame_follower import JOINED_MIDWAY
 from tapeline_common.frames import plan_of
 from tapeline_common.permissions import BACKTEST
 from tapeline_common.servers import ServerFailed
-from tapeline_common.tape import read_all
+from tapeline_common.tape import TapeUnavailable, read_all
 from tapeline_common.tape_nats import NatsTape
 from tapeline_common.values import Realm
 from tapeline_common.wire import GENESIS, Answer, Draft, chain, decode_fact, decode_progress
@@ -67,6 +70,10 @@ def run_wire(script: Iterable[Outside], config: str, folder: Path | None, progre
             return asyncio.run(_run(script, place, config_file, progress))
         except (StackFailed, ServerFailed) as trouble:
             raise WireFailed(str(trouble)) from trouble
+        except TapeUnavailable as trouble:
+            raise WireFailed(
+                f"the ledger stopped during the replay ({trouble}){_last_words(place, 'ledger')}"
+            ) from trouble
 
 
 async def _run(script: Iterable[Outside], place: Path, config: Path, progress: Progress | None) -> Finished:
@@ -101,8 +108,18 @@ async def _watched(stack: Stack, work: Coroutine[Any, Any, None]) -> None:
         fallen = [name for name, child in stack.children.items() if child.restarts]
         if fallen and not task.done():
             task.cancel()
-            raise WireFailed(f"{', '.join(fallen)} stopped during the replay; see the log in {stack.folder / 'logs'}")
+            reasons = "".join(_last_words(stack.folder, name) for name in fallen)
+            raise WireFailed(f"{', '.join(fallen)} stopped during the replay{reasons}; run it again")
     await task
+
+
+def _last_words(folder: Path, service: str) -> str:
+    """Why a service stopped, as its log has it; nothing if it was killed. Its next life stops at once, and says less."""
+    log = folder / "logs" / f"{service}.log"
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    reasons = [msgspec.json.decode(line)["reason"] for line in lines if line.startswith("{") and '"reason"' in line]
+    told = [reason for reason in reasons if JOINED_MIDWAY not in reason]
+    return f": {told[-1]}" if told else ""
 
 
 async def _settled(client: Client) -> None:
