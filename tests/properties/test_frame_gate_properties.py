@@ -12,14 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapeline_common.core import FOREVER, NEVER, Core, Quiet, Stamp
+from tapeline_common.core import Core, Quiet, Stamp
 from tapeline_common.events import (
     AUTHOR_OF,
-    EVENT_BY_NAME,
     Event,
     FeedOpened,
     FeedResumed,
@@ -31,13 +29,13 @@ from tapeline_common.events import (
 )
 from tapeline_common.follower import Follower
 from tapeline_common.frame_follower import Forecaster, FrameFollower
-from tapeline_common.frames import Frame, FramePlan, Preview, Reply, decode_for_service, encode, encode_frame, plan_of
+from tapeline_common.frames import Preview, decode_for_service, encode, encode_frame, plan_of
 from tapeline_common.loop import Loop
 from tapeline_common.sequencer import Admitted, Recorded, Sequencer
 from tapeline_common.values import HaltReason, InstrumentId, Realm, StrategyId, TrainingFault
-from tapeline_common.wire import Answer, Draft, Fact
+from tapeline_common.wire import Answer, Draft
 from tapeline_common.wiring import Service, Worker
-from tapeline_ledger.frame_gate import FrameGate, ReplayBroken
+from tapeline_ledger.frame_gate import FrameGate
 from tapeline_ledger.lockstep import Ask, LockStep
 
 ORCHID = InstrumentId("ORCHID")
@@ -92,7 +90,7 @@ class Toy:
     def core(self) -> Core[Memory]:
         own = SAID_BY[self.name]
         decides: dict[type[Event], Any] = dict.fromkeys(self.timed, self.wake)
-        decides.update({kind: self.decide for kind in self.rules})
+        decides.update(dict.fromkeys(self.rules, self.decide))
         return Core(
             self.name,
             Memory,
@@ -146,15 +144,31 @@ def toy_of(name: str) -> st.SearchStrategy[Toy]:
     )
 
 
-def platform_of(toys: tuple[Toy, ...], homes: tuple[int, ...]) -> list[Service]:
-    """Cores in up to three services: one process may speak for several authors."""
+def fit(job: int) -> Sequence[Event]:
+    """A worker's work: fails every third time."""
+    return [] if job % 3 else [MAKE[TrainingFailed](str(job))]
+
+
+WORKER = Worker("trainer", TrainingRequested, "regime", lambda state, _event: len(state.heard), fit)
+
+
+def platform_of(toys: tuple[Toy, ...], homes: tuple[int, ...], *, works: bool) -> list[Service]:
+    """Cores in up to three services: one process may speak for several authors, and regime may have a worker."""
     services: dict[int, list[Core[Any]]] = {}
     for toy, home in zip(toys, homes, strict=True):
         services.setdefault(home, []).append(toy.core())
-    return [Service(f"service-{home}", tuple(cores)) for home, cores in services.items()]
+    return [
+        Service(f"service-{home}", tuple(cores), (WORKER,) if works and cores[0].name == "regime" else ())
+        for home, cores in services.items()
+    ]
 
 
-platforms = st.builds(platform_of, st.tuples(*map(toy_of, SAID_BY)), st.tuples(*(st.integers(0, 2) for _ in SAID_BY)))
+platforms = st.builds(
+    platform_of,
+    st.tuples(*map(toy_of, SAID_BY)),
+    st.tuples(*(st.integers(0, 2) for _ in SAID_BY)),
+    works=st.booleans(),
+)
 scripts = st.lists(
     st.tuples(st.sampled_from((FeedOpened, FeedOpened, FeedOpened, *OUTSIDE)), st.integers(0, 9)), max_size=40
 )
@@ -177,8 +191,11 @@ def cores_of(services: Sequence[Service]) -> list[Core[Any]]:
 
 def lock_step(services: Sequence[Service], script: Script) -> list[bytes]:
     """The naive twin: one follower per core and ``LockStep``, every answer awaited, one fact at a time."""
-    followers = [Follower(core) for core in cores_of(services)]
-    gate = LockStep(Sequencer(Realm.REPLAY), {f.core.name: [e.__name__ for e in f.core.hears] for f in followers})
+    followers = {core.name: Follower(core) for core in cores_of(services)}
+    workers = [worker for service in services for worker in service.workers]
+    plan = {name: [event.__name__ for event in follower.core.hears] for name, follower in followers.items()}
+    plan.update({worker.author: [worker.asked_by.__name__] for worker in workers})
+    gate = LockStep(Sequencer(Realm.REPLAY), plan)
     tape: list[Recorded] = []
     asks = deque(
         Ask(author, Answer(0, (Draft(event, identity),), time_ns=time_ns))
@@ -189,9 +206,18 @@ def lock_step(services: Sequence[Service], script: Script) -> list[bytes]:
         if told < len(tape):
             fact = tape[told].fact
             told += 1
-            offers = [(f, f.hear(fact)) for f in followers if type(fact.event) in f.core.hears]
-            for follower, said in offers:
-                gate.offer(Ask(follower.core.name, Answer(fact.pos, tuple(map(Draft, said)))), {}, fact)
+            said = [
+                (worker.author, worker.run(worker.prepare(followers[worker.core].state, fact.event)))
+                for worker in workers
+                if type(fact.event) is worker.asked_by
+            ]
+            said += [
+                (name, follower.hear(fact))
+                for name, follower in followers.items()
+                if type(fact.event) in follower.core.hears
+            ]
+            for author, events in said:
+                gate.offer(Ask(author, Answer(fact.pos, tuple(map(Draft, events)))), {}, fact)
         else:
             gate.offer(asks.popleft(), {}, None)
         for _, result in gate.advance(0):
@@ -214,8 +240,8 @@ Choose = Callable[[int], int]
 class Replay:
     """The gate with its services around it; ``choose`` says who acts next. Frames travel encoded, as on the wire."""
 
-    def __init__(self, services: Sequence[Service], *, most: int, plan: FramePlan | None = None) -> None:
-        plan = plan_of(services) if plan is None else plan
+    def __init__(self, services: Sequence[Service], *, most: int) -> None:
+        plan = plan_of(services)
         self.gate = FrameGate(plan, most=most)
         ahead = {each.name for each in plan if each.goes_ahead}
         self.heard_by = {
@@ -223,7 +249,6 @@ class Replay:
             for service in services
         }
         self.tape: list[Recorded] = []
-        self.frames = 0
 
     def run(self, script: Script, choose: Choose) -> list[bytes]:
         waiting = deque(lines(script))
@@ -236,7 +261,6 @@ class Replay:
                 frames = [
                     (each.service, encode_frame(each.frame, [r.payload for r in each.recorded])) for each in requests
                 ]
-                self.frames += len(frames)
             self.tape.extend(self.gate.take_certain())
             able = [*["feed"] * bool(waiting), *["preview"] * bool(previews), *["frame"] * bool(frames)]
             if not able:
@@ -268,7 +292,3 @@ def test_frames_give_the_tape_of_the_lock_step(services: list[Service], script: 
     replay = Replay(services, most=most)
     assert replay.run(script, order.randrange) == expected
     assert replay.gate.sequencer.pos == len(expected)
-
-
-def _unused(*_: object) -> tuple[object, ...]:
-    return Frame, Reply, Fact, Worker, FOREVER, NEVER, EVENT_BY_NAME, ReplayBroken, pytest

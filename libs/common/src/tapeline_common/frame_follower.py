@@ -38,8 +38,10 @@ class FrameFollower:
 
     def __init__(self, service: Service) -> None:
         self._followers = {core.name: Follower(core) for core in in_author_order(service.cores)}
-        self._workers = {worker.asked_by: worker for worker in service.workers}
-        self._hears = frozenset([*(event for core in service.cores for event in core.hears), *self._workers])
+        self._workers = {worker.author: worker for worker in service.workers}
+        self._seats = sorted([*self._followers, *self._workers], key=ORDER.__getitem__)
+        asked = (worker.asked_by for worker in service.workers)
+        self._hears = frozenset([*(event for core in service.cores for event in core.hears), *asked])
         self._number = 0
 
     def state(self, author: str) -> Any:
@@ -72,17 +74,18 @@ class FrameFollower:
     def _step(self, fact: Fact) -> list[Said]:
         """Everybody's answer to one fact, in the order of authors."""
         answers = []
-        for name, follower in self._followers.items():
-            decisions = follower.hear(fact)
+        for author in self._seats:
+            follower = self._followers.get(author)
+            decisions = self._work(author, fact) if follower is None else follower.hear(fact)
             if decisions:
-                answers.append(Said(name, fact.pos, tuple(decisions)))
-        worker = self._workers.get(type(fact.event))
-        if worker is not None:
-            found = worker.run(worker.prepare(self._followers[worker.core].state, fact.event))
-            if found:
-                answers.append(Said(worker.author, fact.pos, tuple(found)))
-                answers.sort(key=lambda answer: ORDER[answer.author])
+                answers.append(Said(author, fact.pos, tuple(decisions)))
         return answers
+
+    def _work(self, author: str, fact: Fact) -> Sequence[Event]:
+        worker = self._workers[author]
+        if type(fact.event) is not worker.asked_by:
+            return ()
+        return worker.run(worker.prepare(self._followers[worker.core].state, fact.event))
 
     def _promises(self) -> dict[str, dict[str, tuple[int, ...]]]:
         return {

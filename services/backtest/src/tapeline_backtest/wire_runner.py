@@ -71,9 +71,8 @@ def run_wire(script: Iterable[Outside], config: str, folder: Path | None, progre
         except (StackFailed, ServerFailed) as trouble:
             raise WireFailed(str(trouble)) from trouble
         except TapeUnavailable as trouble:
-            raise WireFailed(
-                f"the ledger stopped during the replay ({trouble}){_last_words(place, 'ledger')}"
-            ) from trouble
+            reason = _last_words(place, "ledger") or f": {trouble}"
+            raise WireFailed(f"the ledger stopped during the replay{reason}; run it again") from trouble
 
 
 async def _run(script: Iterable[Outside], place: Path, config: Path, progress: Progress | None) -> Finished:
@@ -114,7 +113,7 @@ async def _watched(stack: Stack, work: Coroutine[Any, Any, None]) -> None:
 
 
 def _last_words(folder: Path, service: str) -> str:
-    """Why a service stopped, as its log has it; nothing if it was killed. Its next life stops at once, and says less."""
+    """Why a service stopped, as its log has it; nothing if it was killed. Its next life ends at once and knows less."""
     log = folder / "logs" / f"{service}.log"
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     reasons = [msgspec.json.decode(line)["reason"] for line in lines if line.startswith("{") and '"reason"' in line]

@@ -270,8 +270,9 @@ class FrameGate:
         service = self._services[name]
         assert service.asked, f"{name} was not asked"
         service.asked = False
-        if not service.heard < reply.heard <= service.last_sent or (reply.heard < service.last_sent and not reply.said):
-            raise ReplayBroken(f"{name} was sent facts up to {service.last_sent} and stopped at {reply.heard}")
+        last = max(self._certain, reply.said[0].cause) if reply.said else service.last_sent
+        if not service.heard < reply.heard <= last or (reply.heard < last and not reply.said):
+            raise ReplayBroken(f"{name} heard facts up to {reply.heard}, and was to stop at {last}")
         service.heard = service.answered = reply.heard
         for said in reply.said:
             self._check(service, said, reply)
