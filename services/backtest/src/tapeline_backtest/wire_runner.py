@@ -161,6 +161,7 @@ async def _feed(tape: NatsTape, script: Iterable[Outside], progress: Progress | 
     finally:
         for _, task in under_way:
             task.cancel()
+        await asyncio.gather(*(task for _, task in under_way), return_exceptions=True)
 
 
 async def _append(tape: NatsTape, author: str, run: Sequence[Outside]) -> None:
