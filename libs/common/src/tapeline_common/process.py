@@ -66,7 +66,7 @@ async def _run(service: Service, env: Environment, settings: Settings) -> int:
         asyncio.get_running_loop().add_signal_handler(number, process.stop.set)
     process.metrics.serve(env.metrics_port)
     watch = asyncio.create_task(_end_with_parent(env.parent, process.stop))
-    work = service.process(process) if service.process is not None else follow(process)
+    work = service.process(process) if service.process is not None else _gear(process)
     try:
         await until_stopped(process.stop, work)
     except ConfigurationInvalid as trouble:
@@ -101,6 +101,16 @@ async def until_stopped(stop: asyncio.Event, work: Awaitable[None]) -> None:
         waiting.cancel()
         task.cancel()
         await asyncio.gather(task, waiting, return_exceptions=True)
+
+
+async def _gear(process: Process) -> None:
+    """Live, a service follows the tape; in a replay it is shown what it hears."""
+    if process.environment.realm is Realm.REPLAY:
+        from tapeline_common.replay_service import replay
+
+        await replay(process)
+    else:
+        await follow(process)
 
 
 async def follow(process: Process) -> None:

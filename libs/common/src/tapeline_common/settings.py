@@ -342,7 +342,7 @@ class Environment(msgspec.Struct, frozen=True):
         dsn_file: file with the Postgres connection string (ledger only).
         tape: the name that makes this tape's client order ids unique; drawn once by the launcher.
         parent: pid of a launcher with which this process ends, 0 if it has none.
-        plan_file: JSON of author → event names heard, for the lock step of the replay realm (ledger only).
+        plan_file: JSON of who hears and may answer what in a replay (ledger only).
     """
 
     config: str = CONFIG_NAME

@@ -19,7 +19,7 @@ from decimal import Decimal
 
 from tapeline_common import control
 from tapeline_common.bar_block import BarBlock, Passing
-from tapeline_common.core import Core, Evolve, Stamp, keep_clock
+from tapeline_common.core import FOREVER, NEVER, Core, Evolve, Quiet, Stamp, keep_clock
 from tapeline_common.events import (
     AccountFunded,
     BalanceReported,
@@ -598,10 +598,24 @@ _EVOLVES: dict[type[Event], Evolve[State]] = {
     BorrowCharged: learn_borrowing,
 }
 
+
+_ENDS_QUIET: frozenset[type[Event]] = frozenset({OrderSubmitted, FundingPublished, CostsConfigured})
+
+
+def quiet_about_bars(state: State) -> int:
+    """A bar is answered when it meets orders, or begins a day that has something due; it closes after it opened."""
+    if state.arriving or state.working:
+        return NEVER
+    return state.next_day_ns if state.unreported or state.costs else FOREVER
+
+
 CORE: Core[State] = Core(
     name="venue",
     initial=State,
     evolves=_EVOLVES,
     decides={OrderSubmitted: answer_submission, CancelSubmitted: answer_cancel, BarClosed: answer_bar},
     passing=Passing(silent_until, take_bars),
+    quiet={
+        BarClosed: (Quiet(quiet_about_bars, ended_by=frozenset({OrderSubmitted, FundingPublished, CostsConfigured})),)
+    },
 )

@@ -16,6 +16,7 @@ import msgspec
 from nats.aio.client import Client
 
 from tapeline_common.events import Event
+from tapeline_common.frames import FramePlan
 from tapeline_common.metrics import Metrics
 from tapeline_common.opening import CONFIGURATION, changed, opening_facts
 from tapeline_common.process import Process, connect
@@ -26,6 +27,7 @@ from tapeline_common.version import code_version
 from tapeline_common.wire import Answer, Draft, decode_fact
 from tapeline_ledger.core import CORE
 from tapeline_ledger.door import Door
+from tapeline_ledger.replay_server import ReplayServer
 from tapeline_ledger.server import Server, serve
 from tapeline_ledger.store import Store
 
@@ -38,7 +40,9 @@ async def run(process: Process) -> None:
     store = await Store.open(Path(env.dsn_file).read_text().strip(), _reporter(process))
     try:
         client = await connect(process)
-        plan = msgspec.json.decode(Path(env.plan_file).read_bytes()) if env.realm is Realm.REPLAY else None
+        if env.realm is Realm.REPLAY:
+            await _replay(process, client, store)
+            return
         measure: asyncio.Task[None] | None = None
         serving: asyncio.Future[Server] = asyncio.get_running_loop().create_future()
         work = asyncio.create_task(
@@ -48,7 +52,6 @@ async def run(process: Process) -> None:
                 realm=env.realm,
                 now_ns=time.time_ns,  # noqa: TID251  (the ledger stamps outside facts: its wall clock is the tape's)
                 stop=process.stop,
-                plan=plan,
                 books=CORE,
                 report=_reporter(process),
                 started=serving.set_result,
@@ -69,6 +72,23 @@ async def run(process: Process) -> None:
             await client.close()
     finally:
         await store.close()
+
+
+async def _replay(process: Process, client: Client, store: Store) -> None:
+    plan = msgspec.json.decode(Path(process.environment.plan_file).read_bytes(), type=FramePlan)
+    server = ReplayServer(
+        client,
+        store,
+        plan,
+        books=process.service,
+        now_ns=time.time_ns,  # noqa: TID251  (dates progress, which no fact depends on)
+    )
+    measure = asyncio.create_task(_measure(process.metrics, store))
+    try:
+        await server.run(process.stop)
+    finally:
+        measure.cancel()
+        await client.close()
 
 
 async def _open(process: Process, client: Client, server: Server, store: Store) -> None:

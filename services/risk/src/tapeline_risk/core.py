@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tapeline_common import control
 from tapeline_common.bar_block import BarBlock, Floats, Passing
-from tapeline_common.core import Core, Stamp
+from tapeline_common.core import FOREVER, NEVER, Core, Quiet, Stamp
 from tapeline_common.events import (
     AccountFunded,
     BarClosed,
@@ -483,6 +483,19 @@ def learn_enabled(state: State, event: StrategyEnableRequested, _stamp: Stamp) -
     state.disabled.pop(event.strategy, None)
 
 
+def quiet_without_loss_limit(state: State) -> int:
+    """Nothing is said of losses that have no limit."""
+    limits = state.limits
+    if limits is None or (limits.max_daily_loss is None and limits.max_drawdown is None):
+        return FOREVER
+    return NEVER
+
+
+def quiet_while_flat(state: State) -> int:
+    """Prices move nothing while nothing is held."""
+    return NEVER if any(book.position for book in state.books.values()) else FOREVER
+
+
 CORE: Core[State] = Core(
     name="risk",
     initial=State,
@@ -521,4 +534,11 @@ CORE: Core[State] = Core(
         OrderProposed: decide_order,
     },
     passing=Passing(silent_until, take_bars),
+    quiet={
+        BarClosed: (
+            Quiet(quiet_without_loss_limit, ended_by=frozenset({LimitsSet})),
+            Quiet(quiet_while_flat, ended_by=frozenset({OrderFilled})),
+        ),
+        OrderFilled: (Quiet(quiet_without_loss_limit, ended_by=frozenset({LimitsSet})),),
+    },
 )
