@@ -21,7 +21,7 @@ from tapeline_common.commands_run import default_config
 from tapeline_common.core import FOREVER, Core, Quiet
 from tapeline_common.events import BarClosed
 from tapeline_common.frame_follower import Forecaster, FrameFollower
-from tapeline_common.frames import Frame, Reply, decode_for_service, encode, encode_frame, plan_of
+from tapeline_common.frames import Frame, Reply, decode_for_service, encode, plan_of
 from tapeline_common.loop import Loop
 from tapeline_common.opening import instrument_id, opening_facts
 from tapeline_common.settings import InstrumentTable, RegimeTable, RiskTable, Settings, StrategyTable, VenueTable, parse
@@ -100,8 +100,8 @@ class Replay:
             requests = self.gate.requests()
             for request in requests:
                 self.frames[request.service] += 1
-                message = encode_frame(request.frame, [recorded.payload for recorded in request.recorded])
-                self.gate.take(request.service, self.heard_by[request.service].hear(decode_for_service(message)))
+                message = decode_for_service(request.encode())
+                self.gate.take(request.service, self.heard_by[request.service].hear(message))
             self.gate.take_certain()
             if not previews and not requests:
                 return
@@ -167,7 +167,7 @@ class Sloppy(FrameFollower):
     """Goes on behind its first answer, as if nobody else could say anything: its frame is cut one fact too late."""
 
     def hear(self, frame: Frame) -> Reply:
-        return super().hear(msgspec.structs.replace(frame, certain=frame.facts[-1].pos))
+        return super().hear(msgspec.structs.replace(frame, certain=2**62))
 
 
 class Hasty(FrameFollower):

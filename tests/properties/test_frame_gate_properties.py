@@ -29,7 +29,7 @@ from tapeline_common.events import (
 )
 from tapeline_common.follower import Follower
 from tapeline_common.frame_follower import Forecaster, FrameFollower
-from tapeline_common.frames import Preview, decode_for_service, encode, encode_frame, plan_of
+from tapeline_common.frames import Preview, decode_for_service, encode, plan_of
 from tapeline_common.loop import Loop
 from tapeline_common.sequencer import Admitted, Recorded, Sequencer
 from tapeline_common.values import HaltReason, InstrumentId, Realm, StrategyId, TrainingFault
@@ -258,9 +258,7 @@ class Replay:
             previews += [(name, encode(preview)) for name, preview in self.gate.previews()]
             if not frames:
                 requests = self.gate.requests()
-                frames = [
-                    (each.service, encode_frame(each.frame, [r.payload for r in each.recorded])) for each in requests
-                ]
+                frames = [(each.service, each.encode()) for each in requests]
             self.tape.extend(self.gate.take_certain())
             able = [*["feed"] * bool(waiting), *["preview"] * bool(previews), *["frame"] * bool(frames)]
             if not able:

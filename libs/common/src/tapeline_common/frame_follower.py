@@ -11,7 +11,7 @@ for each link of a chain that stays within one service.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -55,7 +55,7 @@ class FrameFollower:
         self._number = frame.number
         said: list[Said] = []
         ran: list[tuple[int, str]] = []
-        facts = frame.facts
+        facts = (*frame.facts, *_placed(frame))
         heard = 0
         for index, fact in enumerate(facts):
             if said and fact.pos > frame.certain:
@@ -66,7 +66,7 @@ class FrameFollower:
                 first = not said
                 said.extend(answers)
                 if first:
-                    ran = self._go_on(frame, index, answers, said)
+                    ran = self._go_on(frame, facts, index, answers, said)
                     if ran:
                         break
         return Reply(frame.number, heard, tuple(ran), tuple(said), self._promises())
@@ -99,12 +99,13 @@ class FrameFollower:
 
     # ---- going on alone --------------------------------------------------------------------------------------
 
-    def _go_on(self, frame: Frame, index: int, answers: Sequence[Said], said: list[Said]) -> list[tuple[int, str]]:
+    def _go_on(
+        self, frame: Frame, facts: Sequence[Fact], index: int, answers: Sequence[Said], said: list[Said]
+    ) -> list[tuple[int, str]]:
         """Hear our own answers to the fact at ``index``, and what follows from them, as far as positions are certain.
 
         Returns the positions heard, with their types.
         """
-        facts = frame.facts
         cause = facts[index]
         if frame.limits is None:
             return []
@@ -185,6 +186,12 @@ class _Rest:
         moved = _provisional(chain.pos, fact.time_ns, fact.author, 0, fact.event)
         chain.pos += 1
         return moved
+
+
+def _placed(frame: Frame) -> Iterator[Fact]:
+    """The lines of a frame, at the positions they have while we are silent."""
+    for pos, line in enumerate(frame.lines, frame.lines_pos):
+        yield _provisional(pos, line.time_ns, line.author, 0, line.event)
 
 
 def _provisional(pos: int, time_ns: int, author: str, cause: int, event: Event) -> Fact:

@@ -56,11 +56,21 @@ class ServicePlan(msgspec.Struct, frozen=True):
 FramePlan = tuple[ServicePlan, ...]
 
 
+class Outside(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An outside fact before it is recorded."""
+
+    author: str
+    time_ns: int
+    event: AnyEvent
+
+
 class Frame(msgspec.Struct, frozen=True, tag=True):
     """Facts in position order, for one service.
 
     Attributes:
         number: frames to one service count from 1.
+        lines: outside facts that follow at ``lines_pos`` and the positions after it, if this service is silent and so
+            far as everybody else surely is; they are not recorded yet.
         certain: facts up to this position stand whatever this service says. Those behind it stand only if the service
             is silent about everything before them: it stops at its first answer.
         next_pos: where the first answer to the last fact will stand; 0 if that cannot be told.
@@ -71,6 +81,8 @@ class Frame(msgspec.Struct, frozen=True, tag=True):
     number: int
     facts: tuple[Fact, ...]
     certain: int
+    lines: tuple[Outside, ...] = ()
+    lines_pos: int = 0
     next_pos: int = 0
     limits: dict[str, int] | None = None
 
@@ -87,7 +99,7 @@ class Reply(msgspec.Struct, frozen=True, tag=True):
     """What came of a frame.
 
     Attributes:
-        heard: the last fact of the frame that was heard.
+        heard: the last fact of the frame, or of its lines, that was heard.
         ran: (position, type) of facts beyond ``heard`` that this service knew by itself, and heard as well: its own
             answers, and the outside facts that follow when nobody has more to say.
         said: answers in the order in which they were given.
@@ -99,14 +111,6 @@ class Reply(msgspec.Struct, frozen=True, tag=True):
     ran: tuple[tuple[int, str], ...] = ()
     said: tuple[Said, ...] = ()
     quiet: dict[str, dict[str, tuple[int, ...]]] = {}
-
-
-class Outside(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """An outside fact before it has a position."""
-
-    author: str
-    time_ns: int
-    event: AnyEvent
 
 
 class Preview(msgspec.Struct, frozen=True, tag=True):
@@ -137,14 +141,17 @@ class _RawFrame(msgspec.Struct, frozen=True, tag="Frame"):
     number: int
     facts: tuple[msgspec.Raw, ...]
     certain: int
+    lines: tuple[msgspec.Raw, ...]
+    lines_pos: int
     next_pos: int
     limits: dict[str, int] | None
 
 
-def encode_frame(frame: Frame, payloads: Iterable[bytes]) -> bytes:
-    """A frame whose facts are encoded already; ``frame.facts`` is not looked at."""
-    facts = tuple(map(msgspec.Raw, payloads))
-    return encode(_RawFrame(frame.number, facts, frame.certain, frame.next_pos, frame.limits))
+def encode_frame(frame: Frame, facts: Iterable[bytes], lines: Iterable[bytes]) -> bytes:
+    """A frame whose facts and lines are encoded already; those in ``frame`` itself are not looked at."""
+    raw_facts, raw_lines = tuple(map(msgspec.Raw, facts)), tuple(map(msgspec.Raw, lines))
+    raw = _RawFrame(frame.number, raw_facts, frame.certain, raw_lines, frame.lines_pos, frame.next_pos, frame.limits)
+    return encode(raw)
 
 
 def plan_of(services: Iterable[Service]) -> FramePlan:

@@ -17,8 +17,10 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from tapeline_common import subjects
-from tapeline_common.core import NEVER
+from tapeline_common.core import FOREVER, NEVER
 from tapeline_common.events import AUTHOR_OF, EVENT_BY_NAME, SAYS, Event, stream_of
 from tapeline_common.frames import (
     ORDER,
@@ -30,6 +32,8 @@ from tapeline_common.frames import (
     Reply,
     Said,
     ServicePlan,
+    encode,
+    encode_frame,
     may_answer,
 )
 from tapeline_common.sequencer import MAX_ID_LENGTH, Recorded, Refused, Sequencer
@@ -53,6 +57,8 @@ KEPT = 1_024
 """Handled facts that are dropped from memory together."""
 
 _NOT_VOID = 2**63
+_NOT_YET = (("?",),)
+"""Stands for a forecast that has not come."""
 
 
 class ReplayBroken(Exception):
@@ -61,12 +67,11 @@ class ReplayBroken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """An outside fact that waits for its turn; ``ticket`` belongs to whoever asked."""
+    """An outside fact that waits for its turn, and how it looks in frames."""
 
-    author: str
-    event: Event
+    outside: Outside
     id: str
-    time_ns: int
+    payload: bytes
 
 
 @dataclass(slots=True, eq=False)
@@ -135,11 +140,25 @@ class _Service:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A frame to be sent; ``frame.facts`` holds the facts of ``recorded``."""
+    """A frame to be sent, with its facts and lines beside it, as they are recorded or encoded."""
 
     service: str
     frame: Frame
     recorded: tuple[Recorded, ...]
+    lines: tuple[Line, ...] = ()
+
+    def encode(self) -> bytes:
+        return encode_frame(
+            self.frame, [recorded.payload for recorded in self.recorded], [line.payload for line in self.lines]
+        )
+
+    def whole(self) -> Frame:
+        """The frame with everything in it, for a service in this process."""
+        return msgspec.structs.replace(
+            self.frame,
+            facts=tuple(recorded.fact for recorded in self.recorded),
+            lines=tuple(line.outside for line in self.lines),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +235,8 @@ class FrameGate:
         refused = self._refuse(author, event, identity, time_ns)
         if refused is None:
             self._fed_ns = time_ns
-            self._lines.append(Line(author, event, identity, time_ns))
+            outside = Outside(author, time_ns, event)
+            self._lines.append(Line(outside, identity, encode(outside)))
         return refused
 
     @property
@@ -317,12 +337,13 @@ class FrameGate:
         if not self.waiting:
             return False
         line = self._lines[self._taken - self._lines_dropped]
+        outside = line.outside
         for service in self._ahead:
-            if type(line.event) in service.hears and self._taken not in service.answers:
+            if type(outside.event) in service.hears and self._taken not in service.answers:
                 return False
         self._taken += 1
         self._cursors = dict.fromkeys(self._cursors, 0)
-        self._keep(self.sequencer.record(line.author, line.event, line.id, 0, 0, line.time_ns))
+        self._keep(self.sequencer.record(outside.author, outside.event, line.id, 0, 0, outside.time_ns))
         return True
 
     def _handle(self) -> bool:
@@ -397,26 +418,67 @@ class FrameGate:
         return self._to(service, tuple(service.pending), goes_on=self._next == self.sequencer.pos)
 
     def _extend(self, service: _Service) -> Request:
-        """Go on as if a service were silent, and send it all of that."""
+        """Go on as if a service were silent, and send it all of that.
+
+        Outside facts that nobody else answers need not be recorded for that: their positions can be counted.
+        """
         assert not self._marks, "one assumption at a time"
         self._assumed = service
-        self._advance(min(self._taken + service.size, self.fed))
+        self._advance(self._taken)
+        lines = self._lines_for(service) if self._next > self.sequencer.pos else ()
+        if not lines:
+            self._advance(min(self._taken + service.size, self.fed))
         tail = self._facts[self._certain - self._dropped :]
         recorded = (*service.pending, *(each for each in tail if type(each.fact.event) in service.hears))
-        return self._to(service, recorded, goes_on=self._next >= self.sequencer.pos)
+        return self._to(service, recorded, lines, goes_on=self._next >= self.sequencer.pos)
 
-    def _to(self, service: _Service, recorded: tuple[Recorded, ...], *, goes_on: bool) -> Request:
+    def _lines_for(self, service: _Service) -> tuple[Line, ...]:
+        """The next outside facts of one type, as long as everybody else is surely silent about those before."""
+        found: list[Line] = []
+        if not self.waiting:
+            return ()
+        kind = type(self._lines[self._taken - self._lines_dropped].outside.event)
+        quiet_until_ns = self._others_quiet_until(kind, service)
+        for number in range(self._taken, min(self._taken + service.size, self.fed)):
+            line = self._lines[number - self._lines_dropped]
+            hears = type(line.outside.event) is kind and kind in service.hears
+            if not hears or not self._is_forecast_silent(kind, number):
+                break
+            found.append(line)
+            if line.outside.time_ns > quiet_until_ns:
+                break
+        return tuple(found)
+
+    def _is_forecast_silent(self, kind: type[Event], number: int) -> bool:
+        for service in self._ahead:
+            if kind in service.hears and any(service.answers.get(number, _NOT_YET)):
+                return False
+        return True
+
+    def _others_quiet_until(self, kind: type[Event], service: _Service) -> int:
+        """Up to which stamp nobody but this service and those who go ahead can answer outside facts of one type."""
+        until_ns = FOREVER
+        for _, other, promises in self._turns[kind, False]:
+            if other is not service and not other.plan.goes_ahead:
+                valid = [p.until_ns for p in promises if p.void_pos == _NOT_VOID and kind not in p.voided_by]
+                until_ns = min(until_ns, max(valid, default=NEVER))
+        return until_ns
+
+    def _to(
+        self, service: _Service, recorded: tuple[Recorded, ...], lines: tuple[Line, ...] = (), *, goes_on: bool
+    ) -> Request:
+        head = self.sequencer.pos
         service.number += 1
         service.asked = True
-        service.last_sent = recorded[-1].fact.pos
-        head = self.sequencer.pos
-        next_pos = head + 1 if goes_on and service.runs_on and service.last_sent == head else 0
-        limits = self._limits(service) if service.runs_on else None
-        return Request(service.name, Frame(service.number, (), self._certain, next_pos, limits), recorded)
+        service.last_sent = head + len(lines) if lines else recorded[-1].fact.pos
+        next_pos = service.last_sent + 1 if goes_on and service.runs_on and service.last_sent >= head else 0
+        clock_ns = lines[-1].outside.time_ns if lines else self.sequencer.clock_ns
+        limits = self._limits(service, clock_ns) if service.runs_on else None
+        frame = Frame(service.number, (), self._certain, (), head + 1, next_pos, limits)
+        return Request(service.name, frame, recorded, lines)
 
-    def _limits(self, service: _Service) -> dict[str, int]:
+    def _limits(self, service: _Service, clock_ns: int) -> dict[str, int]:
         """For each type that somebody else may answer by now: the place of the first of them."""
-        clock_ns = self.sequencer.clock_ns
         limits: dict[str, int] = {}
         for name, rivals in service.contested:
             for place, promises in rivals:
@@ -430,14 +492,13 @@ class FrameGate:
             return None
         until = min(self.fed, service.previewed + PREVIEW)
         lines = range(max(service.previewed, self._lines_dropped), until)
-        heard = [line for line in lines if type(self._lines[line - self._lines_dropped].event) in service.hears]
+        heard = [line for line in lines if type(self._lines[line - self._lines_dropped].outside.event) in service.hears]
         service.previewed = until
         if not heard:
             return None
         service.previews.append(heard)
         service.number += 1
-        found = (self._lines[line - self._lines_dropped] for line in heard)
-        return Preview(service.number, tuple(Outside(line.author, line.time_ns, line.event) for line in found))
+        return Preview(service.number, tuple(self._lines[line - self._lines_dropped].outside for line in heard))
 
     # ---- what was assumed --------------------------------------------------------------------------------------
 
@@ -449,14 +510,15 @@ class FrameGate:
 
     def _resolve(self, service: _Service, reply: Reply) -> None:
         """The assumed silence was right, or it is taken back from the first answer on."""
-        before = self._marks[min(self._marks)].taken
+        before, head = self._marks[min(self._marks)].taken, self.sequencer.pos
         self._assumed = None
         if reply.said:
-            if reply.said[0].cause in self._marks:
-                self._rewind(reply.said[0].cause)
-            came = self._taken - before
+            cause = reply.said[0].cause
+            if cause in self._marks:
+                self._rewind(cause)
+            came = self._taken - before + max(0, cause - head - 1)
             service.size = max(min(LEAST, self._most), min(self._most, (service.size + 2 * came) // 2))
-        elif self._taken - before >= service.size:
+        elif self._taken - before + service.last_sent - head >= service.size:
             service.size = min(self._most, 2 * service.size)
         self._marks.clear()
         self._set_certain(self.sequencer.pos)
@@ -523,7 +585,7 @@ class FrameGate:
                 raise ReplayBroken(f"{said.author} may not say {event!r} (in answer to {pos})")
         if pos > reply.heard:
             is_open = any(pos == ran for ran, _ in reply.ran)
-        elif self._assumed is service and pos in self._marks:
+        elif self._assumed is service and (pos in self._marks or pos > self.sequencer.pos):
             is_open = True
         else:
             is_open = pos > self._next or (pos == self._next and self._has_turn(said.author))

@@ -22,7 +22,7 @@ import msgspec
 
 from tapeline_common import subjects
 from tapeline_common.frame_follower import FrameFollower
-from tapeline_common.frames import Forecast, FramePlan, Reply, decode_reply, encode, encode_frame
+from tapeline_common.frames import Forecast, FramePlan, Reply, decode_reply, encode
 from tapeline_common.sequencer import Recorded
 from tapeline_common.tape import Receipt
 from tapeline_common.tape_nats import (
@@ -157,13 +157,10 @@ class ReplayServer:
 
     async def _ask(self, request: Request) -> None:
         if request.service == self._books:
-            facts = tuple(recorded.fact for recorded in request.recorded)
-            frame = msgspec.structs.replace(request.frame, facts=facts)
-            self.gate.take(request.service, self._books_follower.hear(frame))
+            self.gate.take(request.service, self._books_follower.hear(request.whole()))
             return
         self._asked += 1
-        payload = encode_frame(request.frame, [recorded.payload for recorded in request.recorded])
-        await self._send(request.service, request.frame.number, payload)
+        await self._send(request.service, request.frame.number, request.encode())
 
     async def _send(self, service: str, number: int, payload: bytes) -> None:
         self._awaited[service, number] = payload
