@@ -1,8 +1,12 @@
-"""The tape's contract: the same suite for the tape in memory and for the ledger over NATS and Postgres."""
+"""The tape's contract: the same suite for the tape in memory, the ledger over NATS and Postgres, and tape files.
+
+A tape file has only the reading half, so there the answers go to memory and every read goes through a file.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -17,6 +21,8 @@ from tapeline_common.events import (
     TradingHalted,
 )
 from tapeline_common.tape import Page, ReadRequest, Receipt, Tape, matches, read_all
+from tapeline_common.tape_file import TapeFile
+from tapeline_common.tape_file_writer import TapeWriter
 from tapeline_common.tape_memory import MemoryTape
 from tapeline_common.values import (
     AppendRefusal,
@@ -50,6 +56,28 @@ class InMemory:
         self.memory.now_ns = now_ns
 
 
+class InFile:
+    """Appends to memory; each read writes that tape into a file of small segments and asks the file."""
+
+    def __init__(self, path: Path) -> None:
+        self.memory = MemoryTape(now_ns=NOON_NS)
+        self.path = path
+        self.tape: Tape = self
+
+    def set_clock(self, now_ns: int) -> None:
+        self.memory.now_ns = now_ns
+
+    async def append(self, author: str, answer: Answer) -> Receipt:
+        return await self.memory.append(author, answer)
+
+    async def read(self, request: ReadRequest) -> Page:
+        with TapeWriter(self.path, replace=True, segment_bytes=400) as writer:
+            for recorded in self.memory.records:
+                writer.take(recorded)
+        with TapeFile(self.path) as tape:
+            return await tape.read(request)
+
+
 class OverNats:
     def __init__(self, ledger: Any) -> None:
         self.ledger = ledger
@@ -66,12 +94,17 @@ def memory_setting() -> Setting:
 
 
 @pytest.fixture
+def file_setting(tmp_path: Path) -> Setting:
+    return InFile(tmp_path / "run.tape")
+
+
+@pytest.fixture
 async def nats_setting(run_ledger: Any) -> AsyncIterator[Setting]:
     async with run_ledger() as ledger:
         yield OverNats(ledger)
 
 
-@pytest.fixture(params=["memory", pytest.param("nats", marks=pytest.mark.servers)])
+@pytest.fixture(params=["memory", "file", pytest.param("nats", marks=pytest.mark.servers)])
 def setting(request: pytest.FixtureRequest) -> Setting:
     found: Setting = request.getfixturevalue(f"{request.param}_setting")
     return found

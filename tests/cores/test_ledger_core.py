@@ -2,12 +2,16 @@
 
 from decimal import Decimal
 
+import msgspec
+
 from tapeline_common.core import Stamp
 from tapeline_common.events import (
     AccountFunded,
     BalanceReported,
     BarClosed,
     BooksReconciled,
+    BorrowCharged,
+    BorrowPosted,
     EquityMarked,
     Event,
     FundingPosted,
@@ -33,6 +37,7 @@ from tapeline_common.values import (
     Side,
     StrategyId,
 )
+from tapeline_ledger.books import imbalances
 from tapeline_ledger.core import CORE, State, cash, closed_trade, equity, exposure, fold, inventory, note_price
 
 D = Decimal
@@ -297,6 +302,28 @@ def test_funding_stays_quiet_without_a_position_or_a_listing() -> None:
     """Another instrument's funding, and funding of what nobody listed, cost nothing."""
     history = ledger(BOUGHT).when(FundingPublished(ETHER, D("0.0001"), D(10))).then_nothing()
     history.when(FundingPublished(CROSS, D("0.0001"), D(10))).then_nothing()
+
+
+# ---- borrowing ---------------------------------------------------------------------------------------------------
+
+CHARGED = BorrowCharged(BITCOIN, 2, D("0.0001"), D("100.5"))
+
+
+def test_borrowing_is_posted_for_shorts_and_told_to_their_trade() -> None:
+    """A short of one pays, the long beside it does not; what it paid is in the trade that closes it."""
+    history = ledger(BOUGHT, fill("short", Side.SELL, "1", "100", strategy=OTHER))
+    charged = history.when(CHARGED).then(BorrowPosted(OTHER, BITCOIN, D("-0.01005"), "USD"))
+    assert cash(charged.state) == D("899.78995")
+    assert imbalances(charged.state.books) == {}
+    closing = charged.when(fill("cover", Side.BUY, "1", "100", strategy=OTHER)).decisions
+    assert [event.funding for event in closing if isinstance(event, TradeClosed)] == [D("-0.01005")]
+
+
+def test_borrowing_stays_quiet_without_a_short_or_a_listing() -> None:
+    """Longs, other instruments, and what nobody listed."""
+    history = ledger(BOUGHT).when(CHARGED).then_nothing()
+    history = history.when(msgspec.structs.replace(CHARGED, instrument=ETHER)).then_nothing()
+    history.when(msgspec.structs.replace(CHARGED, instrument=CROSS)).then_nothing()
 
 
 # ---- reconciliation ----------------------------------------------------------------------------------------------

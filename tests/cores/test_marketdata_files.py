@@ -22,7 +22,8 @@ from tapeline_common.events import BarClosed
 from tapeline_common.values import DataFault
 from tapeline_marketdata.bars import decimal_text
 from tapeline_marketdata.checks import Checker, Rejected
-from tapeline_marketdata.files import NUMBER_COLUMNS, BadFile, FileFault, _texts, file_digest, read_bars
+from tapeline_marketdata.columns import BadFile, FileFault, file_digest, texts_of
+from tapeline_marketdata.files import NUMBER_COLUMNS, read_bars
 from tapeline_marketdata.timeframe import UnknownTimeframe
 
 MINUTE_NS = 60 * 10**9
@@ -170,12 +171,12 @@ def test_numbers_of_every_storage_type_keep_their_own_text(
 @given(st.lists(st.floats(), min_size=1))
 def test_the_fast_way_to_text_equals_the_plain_one(numbers: list[float]) -> None:
     """Arrow's printing, slice by slice, is decimal_text for any float whatever."""
-    assert _texts(pa.array(numbers, pa.float64())) == [decimal_text(number) for number in numbers]
+    assert texts_of(pa.array(numbers, pa.float64())) == [decimal_text(number) for number in numbers]
 
 
 def test_a_null_is_no_number() -> None:
     """A missing number becomes an empty text, which the checker refuses."""
-    assert _texts(pa.array([1.5, None])) == ["1.5", ""]
+    assert texts_of(pa.array([1.5, None])) == ["1.5", ""]
 
 
 def test_slices_hold_plain_python_numbers_and_cover_every_row(parquet: Writer) -> None:

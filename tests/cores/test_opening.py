@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 import msgspec
 import pytest
 
 from tapeline_common.commands_run import default_config
-from tapeline_common.events import AUTHOR_OF, CodeDeployed, Event, RunStarted, StrategyConfigured
+from tapeline_common.events import (
+    AUTHOR_OF,
+    CodeDeployed,
+    CostsConfigured,
+    Event,
+    FeeTier,
+    InstrumentCosts,
+    RunStarted,
+    StrategyConfigured,
+)
 from tapeline_common.opening import CONFIGURATION, changed, opening_facts
 from tapeline_common.settings import ConfigurationInvalid, Settings, parse
-from tapeline_common.values import Realm
+from tapeline_common.values import InstrumentId, Realm
 
 SETTINGS = parse(default_config())
 
@@ -72,6 +82,76 @@ def test_money_is_paid_in_once() -> None:
     richer = msgspec.structs.replace(SETTINGS, run=msgspec.structs.replace(SETTINGS.run, cash=SETTINGS.run.cash * 2))
 
     assert again(richer, opening()) == []
+
+
+def costs_said(said: Sequence[tuple[str, str, Event]]) -> list[tuple[str, Event]]:
+    return [(identity, event) for _, identity, event in said if isinstance(event, CostsConfigured)]
+
+
+COSTLY = """
+[venue]
+slippage_bps = 2
+root_impact = 0.5
+[[venue.fee_tier]]
+traded = 0
+maker_fee = -0.0001
+taker_fee = 0.001
+[[instrument]]
+name = "BTC/USDT"
+costs = { root_impact = 1, root_window_bars = 60 }
+[[instrument]]
+name = "ETH/USDT"
+"""
+
+
+def test_costs_beyond_a_flat_fee_are_said_for_every_instrument() -> None:
+    """The instrument's own where it has them, the venue's for the rest; without any, not a word."""
+    half, one = Decimal("0.5"), Decimal(1)
+    assert costs_said(opening(parse(COSTLY))) == [
+        (
+            "costs:sim#1",
+            CostsConfigured(
+                "sim",
+                (FeeTier(Decimal(0), Decimal("-0.0001"), Decimal("0.001")),),
+                instruments={
+                    InstrumentId("BTC-USDT_sim"): InstrumentCosts(Decimal(2), root_impact=one, root_window_bars=60),
+                    InstrumentId("ETH-USDT_sim"): InstrumentCosts(Decimal(2), root_impact=half),
+                },
+            ),
+        )
+    ]
+    assert costs_said(opening()) == []
+
+
+@pytest.mark.parametrize("key", ["latency_ms = 1", 'intrabar = "ADAPTIVE"', "half_spread_bps = 1"])
+def test_each_kind_of_cost_is_reason_enough(key: str) -> None:
+    """Latency and the path need the fixed slippage to be named with them."""
+    ((_, said),) = costs_said(opening(parse(f'[venue]\n{key}\n[[instrument]]\nname = "BTC/USDT"\n')))
+    assert isinstance(said, CostsConfigured)
+    assert [costs.slippage_bps for costs in said.instruments.values()] == [1]
+
+
+def test_tiers_alone_leave_prices_alone() -> None:
+    """No instrument has costs of its own then."""
+    text = COSTLY.replace("root_impact = 0.5", "").replace("costs = { root_impact = 1, root_window_bars = 60 }", "")
+    ((_, said),) = costs_said(opening(parse(text)))
+    assert isinstance(said, CostsConfigured)
+    assert (len(said.fee_tiers), said.instruments) == (1, {})
+
+
+def test_costs_taken_out_of_the_file_are_taken_back_once() -> None:
+    """A running tape is told that they no longer hold."""
+    dear = parse(COSTLY)
+    free = parse(
+        COSTLY[COSTLY.index("[[instrument]]") :].replace("costs = { root_impact = 1, root_window_bars = 60 }", "")
+    )
+    first = opening(dear)
+
+    second = again(free, first)
+
+    assert costs_said(second) == [("costs:sim#2", CostsConfigured("sim"))]
+    assert costs_said(again(free, [*first, *second])) == []
+    assert costs_said(again(dear, [*first, *second]))[0][0] == "costs:sim#3"
 
 
 def test_what_a_tape_cannot_change_is_refused() -> None:

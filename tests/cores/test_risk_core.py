@@ -8,6 +8,7 @@ from tapeline_common.events import (
     AccountFunded,
     BarClosed,
     BooksReconciled,
+    BorrowPosted,
     Event,
     FlattenRequested,
     FundingPosted,
@@ -342,6 +343,12 @@ def test_fees_in_base_currency_and_funding_are_losses() -> None:
     history = history.when(FundingPosted(PILOT, BTC, Decimal(-49), "USD")).then_nothing()
     history = history.when(FundingPosted(PILOT, BTC, Decimal(-999), "EUR")).then_nothing()
     history.when(FundingPosted(PILOT, BTC, Decimal(-1), "USD")).then(BREACHED, LOST)
+
+
+def test_what_borrowing_cost_is_a_loss() -> None:
+    """As funding is."""
+    history = given(CORE, *account(LOSE_A_HUNDRED)).when(BorrowPosted(PILOT, BTC, Decimal(-99), "USD")).then_nothing()
+    history.when(BorrowPosted(PILOT, BTC, Decimal(-1), "USD")).then(BREACHED, LOST)
 
 
 def test_without_a_position_a_falling_price_loses_nothing() -> None:

@@ -16,6 +16,7 @@ BITCOIN = '[[instrument]]\nname = "BTC/USDT"\n'
 CROSS = '[[strategy]]\nname = "cross"\nkind = "ema_cross"\ninstruments = ["BTC/USDT"]\nsize = 1\n'
 UNSPLIT = '[[instrument]]\nname = "BTCUSDT"\n'
 EURO = '[[instrument]]\nname = "SAP/EUR"\n'
+TIER = "[[venue.fee_tier]]\ntraded = 0\nmaker_fee = -0.0001\ntaker_fee = 0.001\n"
 ETHER_LIMIT = '[[risk.instrument]]\nname = "ETH/USDT"\n'
 
 
@@ -29,7 +30,35 @@ def message(text: str) -> str:
     ("text", "said"),
     [
         ("[run]\ncash = -1\n", "my.toml: key run.cash is -1: use zero or more"),
-        ("[venue]\ntaker_fee = nan\n", "my.toml: key venue.taker_fee is NaN: use zero or more"),
+        (
+            "[venue]\ntaker_fee = nan\n",
+            "my.toml: key venue.taker_fee is NaN: "
+            "use a fraction of notional between -1 (a rebate) and 1, such as 0.0005",
+        ),
+        ("[venue]\nhalf_spread_bps = -1\n", "my.toml: key venue.half_spread_bps is -1: use zero or more"),
+        ("[venue]\nlatency_ms = -1\n", "my.toml: key venue.latency_ms is -1: use zero or more"),
+        ("[venue]\nroot_window_bars = 0\n", "my.toml: key venue.root_window_bars is 0: use 1 or more"),
+        (
+            '[venue]\nintrabar = "best"\n',
+            "my.toml: key venue.intrabar (it is 'best'): Invalid enum value 'best'",
+        ),
+        (
+            TIER + TIER,
+            "my.toml: key venue.fee_tier[1].traded is 0: use notionals from zero up, each above the one before",
+        ),
+        (
+            TIER.replace("0.001", "1.5"),
+            "my.toml: key venue.fee_tier[0].taker_fee is 1.5: "
+            "use a fraction of notional between -1 (a rebate) and 1, such as 0.0005",
+        ),
+        (
+            BITCOIN.replace("BTC", "ETH") + "costs = { volume_impact = -1 }\n",
+            "my.toml: key instrument[0].costs.volume_impact is -1: use 0 or more",
+        ),
+        (
+            "[venue]\nhalf_spread_ticks = 1\n",
+            "my.toml: key instrument[0].tick_size is not set: set it: half_spread_ticks counts in it",
+        ),
         ('[venue]\ntaker_fee = "free"\n', "my.toml: key venue.taker_fee (it is 'free'): Invalid decimal string"),
         ("[risk]\nmax_open_positions = -2\n", "my.toml: key risk.max_open_positions is -2: use zero or more"),
         ("[regime]\ntrain_bars = 0\n", "my.toml: key regime.train_bars is 0: use 250 or more"),

@@ -18,11 +18,12 @@ from tapeline_common.servers import until
 from tapeline_common.servers_postgres import PostgresServer
 from tapeline_common.tape import ReadRequest, Receipt, TapeUnavailable, read_all
 from tapeline_common.values import AppendRefusal, HaltReason, Realm
+from tapeline_common.verification import FirstFault, VerifyFault
 from tapeline_common.wire import Answer, Draft, decode_fact, position_of
 from tapeline_ledger.migrate import Migration, MigrationRefused, load_migrations, migrate, migrations_folder
 from tapeline_ledger.server import Progress
 from tapeline_ledger.store import CommitRefused, NotDurable, Store
-from tapeline_ledger.verify import FirstFault, VerifyFault, verify
+from tapeline_ledger.verify import verify
 
 pytestmark = pytest.mark.servers
 

@@ -62,6 +62,8 @@ from tapeline_marketdata.adapters import (
     _packed,
     make_adapters,
 )
+from tapeline_marketdata.bar_rules import parse_rule
+from tapeline_marketdata.built_bars import build_bars
 from tapeline_marketdata.files import read_bars
 
 TABLES = {BTC: InstrumentTable("BTC/USDT"), ETH: InstrumentTable("ETH/USDT")}
@@ -526,6 +528,75 @@ async def test_a_missing_file_is_a_configuration_error(tmp_path: Path) -> None:
         await files_feed({BTC: str(tmp_path / "nowhere.csv")}).run(TapeDoor(listed(BTC)))
 
 
+TRADES = ["100,1", "101,1", "0,1", "102,2", "99,0.5", "98,1", "97,3", "nan,1", "96,1"]
+"""Prices and sizes of a file of trades, one a second, of which the third and the eighth are bad."""
+
+
+def write_trades(path: Path, trades: Sequence[str]) -> str:
+    lines = [f"{FIRST_MS + 1000 * second},{trade},buy,{second}" for second, trade in enumerate(trades)]
+    path.write_text("\n".join(["ts,price,size,side,trade_id", *lines]) + "\n")
+    return str(path)
+
+
+async def test_a_file_of_trades_is_replayed_as_the_bars_it_makes(tmp_path: Path) -> None:
+    """Refused trades come before the bar during which they were refused; what is left over is no bar."""
+    path = write_trades(tmp_path / "trades.csv", TRADES)
+    tape = listed(BTC)
+    await files_feed({BTC: path}, timeframe="tick-2").run(TapeDoor(tape))
+
+    said = [event for _, event in outside(tape)]
+    assert isinstance(said[0], FeedOpened)
+    assert said[0].detail.endswith("3 bars; time unit ms; built from 7 trades by tick:2, 1 left over")
+    first_ns = FIRST_MS * 1_000_000
+    at = [first_ns + second * 10**9 for second in range(len(TRADES))]
+    assert said[1:] == [
+        BarClosed(BTC, "tick-2", at[0], at[1], "100", "101", "100", "101", "2"),
+        DataRejected(BTC, DataFault.NON_POSITIVE_PRICE, at[2], "price is 0: a price is above 0"),
+        BarClosed(BTC, "tick-2", at[3], at[4], "102", "102", "99", "99", "2.5"),
+        DataRejected(BTC, DataFault.NOT_FINITE, at[7], "price is NaN: a number must be finite"),
+        BarClosed(BTC, "tick-2", at[5], at[6], "98", "98", "97", "97", "4"),
+    ]
+
+
+@pytest.mark.parametrize("timeframe", ["tick-2", "1s"])
+@pytest.mark.parametrize("kill_at", range(1, 5))
+async def test_a_feed_of_trades_killed_anywhere_leaves_no_trace(kill_at: int, timeframe: str, tmp_path: Path) -> None:
+    """Bars that trades make are built again after a restart, and the feed goes on behind the last one on the tape."""
+    path = write_trades(tmp_path / "trades.csv", TRADES)
+    whole, tape = listed(BTC), listed(BTC)
+    await files_feed({BTC: path}, timeframe=timeframe).run(TapeDoor(whole))
+    await run_until_killed(files_feed({BTC: path}, timeframe=timeframe), TapeDoor(tape, kill_at=kill_at, lost=True))
+    await files_feed({BTC: path}, timeframe=timeframe).run(TapeDoor(tape))
+    assert outside(tape) == outside(whole)
+
+
+async def test_many_refused_trades_are_said_in_bounded_requests(tmp_path: Path) -> None:
+    """A file that is mostly bad fills no request beyond the bound, and every refusal is on the tape."""
+    path = write_trades(tmp_path / "trades.csv", ["100,1", *["0,1"] * 1200, "101,1", "102,1"])
+    tape = listed(BTC)
+    door = TapeDoor(tape)
+    await files_feed({BTC: path}, timeframe="tick-2").run(door)
+    assert [len(said) for said in door.said] == [1, FACTS_PER_SAY, FACTS_PER_SAY, 201]
+    assert len({identity for identity, _ in outside(tape)}) == 1202
+
+
+async def test_bars_built_live_and_in_a_backtest_are_alike(tmp_path: Path) -> None:
+    """The same trades make the same bars under the same ids, from the same source, in both."""
+    path = write_trades(tmp_path / "trades.csv", [trade for trade in TRADES if trade[0] in "19"])
+    tape = listed(BTC)
+    await files_feed({BTC: path}, timeframe="tick-2").run(TapeDoor(tape))
+    one = source(BTC, path, build_bars(path, parse_rule("tick:2")))
+    assert outside(tape)[1:] == [(said.id, said.event) for said in bars_of(one)]
+    assert outside(tape)[0][1] == one.opened
+
+
+async def test_bars_are_not_taken_for_trades(tmp_path: Path) -> None:
+    """Bars that only trades make cannot be had from a file of minutes."""
+    path = write(tmp_path / "bars.csv", [(0, ROWS[0]), (1, ROWS[1]), (3, ROWS[3])])
+    with pytest.raises(ConfigurationInvalid, match=r"feed\.timeframe is tick-2, but .* has bars of 1m"):
+        await files_feed({BTC: path}, timeframe="tick-2").run(TapeDoor(listed(BTC)))
+
+
 # ---- settings ----------------------------------------------------------------------------------------------------
 
 
@@ -543,15 +614,19 @@ def test_the_settings_choose_the_feed() -> None:
     assert make_adapters(settings(exchange, table)) == [
         ("marketdata", ExchangeFeed("kraken", {BTC: "BTC/USDT"}, "1m", 0.5, base_url="http://there"))
     ]
-    assert make_adapters(settings(FeedTable(kind="files", interval_ms=40), table)) == [
-        ("marketdata", FilesFeed({BTC: "bars.csv"}, "1m", 0.04))
-    ]
+    for timeframe in ("1m", "tick-500"):
+        feed = FeedTable(kind="files", interval_ms=40, timeframe=timeframe)
+        assert make_adapters(settings(feed, table)) == [
+            ("marketdata", FilesFeed({BTC: "bars.csv"}, timeframe, 0.04)),
+        ]
 
 
 @pytest.mark.parametrize(
     ("feed", "message"),
     [
         (FeedTable(timeframe="1M"), r"feed\.timeframe.*1M"),
+        (FeedTable(timeframe="tick-x", kind="files"), r"feed\.timeframe.*'x' is not a whole number above 0"),
+        (FeedTable(timeframe="tick-500"), r"feed\.timeframe is tick-500.*kind synthetic"),
         (FeedTable(interval_ms=0), r"feed\.interval_ms is 0"),
         (FeedTable(kind="exchange", poll_ms=-1), r"feed\.poll_ms is -1"),
     ],

@@ -19,6 +19,8 @@ from tapeline_common.core import Stamp, step
 from tapeline_common.events import (
     AccountFunded,
     BarClosed,
+    BorrowCharged,
+    BorrowPosted,
     EquityMarked,
     Event,
     FundingPosted,
@@ -113,6 +115,8 @@ def histories(draw: st.DrawFn) -> list[Event]:
             facts.append(BarClosed(fill.instrument, "1m", 0, 1, close, close, close, close, DecimalText("1")))
         if draw(st.booleans()):
             facts.append(FundingPublished(fill.instrument, draw(rates), draw(prices)))
+        if draw(st.booleans()):
+            facts.append(BorrowCharged(fill.instrument, 1, abs(draw(rates)), draw(prices)))
     return facts
 
 
@@ -144,7 +148,7 @@ def check_laws(facts: Sequence[Event], core: ModuleType = tapeline_ledger.core) 
     fills = list({(fact.order, fact.trade_id): fact for fact in facts if type(fact) is OrderFilled}.values())
     fees = total([fill.fee for fill in fills])
     flows = total([-fill.side.sign * fill.quantity * fill.price for fill in fills])
-    funding = total([posted.amount for posted in story.all(FundingPosted)])
+    funding = total([posted.amount for posted in (*story.all(FundingPosted), *story.all(BorrowPosted))])
 
     assert tapeline_ledger.books.imbalances(state.books) == {}
     assert core.cash(state) == CAPITAL + flows - fees + funding
@@ -271,7 +275,7 @@ def test_an_entry_with_a_changed_or_lost_posting_raises(legs: list[tuple[str, De
         entry += [Posting("one", currency, amount), Posting("two", currency, -amount)]
     post(tapeline_ledger.books.Books(), entry)
     hit = data.draw(st.integers(0, len(entry) - 1))
-    changed = entry[hit]._replace(amount=entry[hit].amount + D("0.01"))
+    changed = msgspec.structs.replace(entry[hit], amount=entry[hit].amount + D("0.01"))
     for broken in ([*entry[:hit], *entry[hit + 1 :]], [*entry[:hit], changed, *entry[hit + 1 :]]):
         books = tapeline_ledger.books.Books()
         with pytest.raises(BooksViolated):
@@ -310,6 +314,7 @@ BOOKS_MUTANTS = {
         "_EXACT.multiply(position.quantity, notional_rate)",
     ),
     "funding not told to the trade": (".funding += amount", ".funding += 0"),
+    "longs pay for borrowing": ("if position.quantity < 0 and value_rate", "if position.quantity and value_rate"),
     "trades not counted": ("position.trades += 1", "position.trades += 0"),
     "cash forgets the price": ("position.cash -= value", "position.cash -= moved"),
 }
@@ -323,6 +328,10 @@ CORE_MUTANTS = {
     "funding said, not posted": (
         "    if listing is not None:\n        payments = post_funding",
         "    if listing is None:\n        payments = post_funding",
+    ),
+    "borrowing said, not posted": (
+        "        post_borrowing(state.books, event.instrument, listing.quote, event.rate, event.price)",
+        "        del listing",
     ),
     "capital posted twice": (
         "    post_capital(state.books, event.currency, event.amount)",
@@ -344,6 +353,9 @@ def telling_history() -> list[Event]:
         fill_of(3, TREND, BITCOIN, D(1), D(130), D("0.13")),
         fill_of(4, OTHER, BITCOIN, D(-1), D(130), D("0.13")),
         FundingPublished(BITCOIN, D("0.001"), D(101)),
+        fill_of(5, TREND, ETHER, D(1), D(10), D(0)),
+        BorrowCharged(BITCOIN, 1, D("0.01"), D(140)),
+        BorrowCharged(ETHER, 1, D("0.01"), D(10)),
     ]
 
 
@@ -352,7 +364,7 @@ def check_telling_history(core: ModuleType) -> None:
     check_laws(facts, core)
     story = Story(facts, core)
     assert [posted.amount for posted in story.all(FundingPosted)] == [D("-0.202"), D("0.101")]
-    assert story.core.equity(story.state) == CAPITAL + D(40) - D(10) - D(10) - D("0.82") - D("0.101")
+    assert story.core.equity(story.state) == CAPITAL + D(40) - D(10) - D(10) - D("0.82") - D("0.101") - D("1.4")
 
 
 def load(name: str, source: str, directory: Path) -> ModuleType:

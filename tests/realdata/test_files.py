@@ -18,7 +18,8 @@ import pytest
 from tapeline_common.values import DataFault
 from tapeline_marketdata.bars import decimal_text
 from tapeline_marketdata.checks import Accepted, AcceptedAfterGap, Checker, Rejected
-from tapeline_marketdata.files import NUMBER_COLUMNS, BadFile, FileFault, read_bars
+from tapeline_marketdata.columns import BadFile, FileFault
+from tapeline_marketdata.files import NUMBER_COLUMNS, read_bars
 
 DATA = Path(os.environ.get("TAPELINE_DATA") or Path(__file__).parents[2].parent / "shared" / "data")
 INDEX = DATA / "INDEX.json"

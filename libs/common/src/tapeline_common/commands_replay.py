@@ -8,12 +8,11 @@ from pathlib import Path
 import click
 import msgspec
 
-from tapeline_common.commands_shared import as_json, data_folder
-from tapeline_common.commands_tape import with_operator
-from tapeline_common.operator_client import OperatorClient
+from tapeline_common.commands_shared import as_json, data_folder, tape_option
+from tapeline_common.commands_tape import with_tape
 from tapeline_common.process import EXIT_ERROR, EXIT_OK
 from tapeline_common.recheck import Recheck, code_versions, recheck
-from tapeline_common.tape import read_all
+from tapeline_common.tape import TapeReader, read_all
 from tapeline_common.version import code_version
 from tapeline_common.wire import Fact, decode_fact
 from tapeline_common.wiring import installed_services
@@ -21,14 +20,15 @@ from tapeline_common.wiring import installed_services
 
 @click.command("replay")
 @data_folder
+@tape_option
 @click.option("--check", "_check", is_flag=True, required=True, help="Compare with what was recorded.")
 @as_json
-def replay(data: Path, _check: bool, to_json: bool) -> None:
-    """Decide a running stack's tape again with today's code; exit code 1 if any decision differs."""
+def replay(data: Path, tape_file: Path | None, _check: bool, to_json: bool) -> None:
+    """Decide a tape again with today's code; exit code 1 if any decision differs."""
     codes: list[int] = []
 
-    async def work(client: OperatorClient) -> None:
-        facts = [decode_fact(payload) for payload in await read_all(client.tape)]
+    async def work(tape: TapeReader) -> None:
+        facts = [decode_fact(payload) for payload in await read_all(tape)]
         results = _recheck_all(facts)
         codes.append(EXIT_ERROR if any(result.difference for result in results) else EXIT_OK)
         if to_json:
@@ -42,7 +42,7 @@ def replay(data: Path, _check: bool, to_json: bool) -> None:
         for result in results:
             click.echo(_line(result))
 
-    with_operator(data, work)
+    with_tape(data, tape_file, work)
     sys.exit(codes[0] if codes else EXIT_ERROR)
 
 

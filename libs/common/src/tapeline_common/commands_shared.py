@@ -15,6 +15,12 @@ data_folder = click.option(
     show_default=True,
     help="Data folder of the stack.",
 )
+tape_option = click.option(
+    "--tape",
+    "tape_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Read this tape file (of `backtest --record`) instead of a running stack.",
+)
 as_json = click.option("--json", "to_json", is_flag=True, help="Print one JSON value, for programs.")
 
 

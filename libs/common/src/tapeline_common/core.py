@@ -18,12 +18,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
 from tapeline_common import money  # noqa: F401  (sets the exact decimal context for every core)
 from tapeline_common.events import SAYS, Event
+
+if TYPE_CHECKING:
+    from tapeline_common.bar_block import Passing
 
 S = TypeVar("S")
 
@@ -56,6 +59,7 @@ class Core(Generic[S]):
         evolves: how each heard (or own) fact changes the state.
         decides: what is concluded from each heard fact.
         confirms: asked when one of our own recorded facts is reached on the tape.
+        passing: how it passes over bars it is silent about; ``None``: it hears each of them.
     """
 
     name: str
@@ -63,6 +67,7 @@ class Core(Generic[S]):
     evolves: Mapping[type[Event], Evolve[S]]
     decides: Mapping[type[Event], Decide[S]]
     confirms: Mapping[type[Event], Decide[S]] = field(default_factory=dict)
+    passing: Passing[S] | None = None
 
     def __post_init__(self) -> None:
         if self.name not in SAYS:
@@ -81,6 +86,10 @@ class Core(Generic[S]):
     def hears(self) -> tuple[type[Event], ...]:
         """Every event type that reaches this core, its own included, in table order and without repeats."""
         return tuple(dict.fromkeys([*self.evolves, *self.decides, *self.confirms]))
+
+
+def keep_clock(_state: object, _event: Event, _stamp: Stamp) -> None:
+    """Learn nothing but the time: hearing a fact is what moves a core's clock."""
 
 
 def learn(core: Core[S], state: S, event: Event, stamp: Stamp) -> None:

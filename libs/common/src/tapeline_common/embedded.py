@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import signal
 import sys
 import time
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from nats.aio.msg import Msg
 
 from tapeline_common import bus, subjects
+from tapeline_common.data_folder import secret, write_secret
 from tapeline_common.permissions import BACKTEST, LEDGER, OPERATOR, allowances
 from tapeline_common.process import EXIT_CONFIGURATION
 from tapeline_common.servers import EmbeddedServer, remembered_port, until
@@ -202,18 +202,10 @@ class Stack:
         return users
 
     def _secret(self, name: str) -> str:
-        path = self.folder / "secrets" / name
-        if not path.exists():
-            self._write_secret(name, secrets.token_hex(24))
-        return path.read_text().strip()
+        return secret(self.folder, name)
 
     def _write_secret(self, name: str, text: str) -> None:
-        path = self.folder / "secrets" / name
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        partial = path.with_name(f".{name}.{os.getpid()}")
-        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(text + "\n")
-        partial.replace(path)
+        write_secret(self.folder, name, text)
 
     def _environment(self, name: str) -> dict[str, str]:
         variables = {

@@ -28,6 +28,7 @@ from tapeline_common.values import (
     FeedTroubleKind,
     HaltReason,
     InstrumentId,
+    IntrabarPath,
     Liquidity,
     ModelId,
     OrderId,
@@ -102,6 +103,54 @@ class VenueConfigured(Event, frozen=True, gc=False):
     participation: Decimal | None = None
 
 
+class FeeTier(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """Fees of an account that has traded at least ``traded`` in the last thirty days. Below zero is a rebate."""
+
+    traded: Decimal
+    maker_fee: Decimal
+    taker_fee: Decimal
+
+
+class InstrumentCosts(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """What trading one instrument costs besides fees. What is configured together adds up; zero is not charged.
+
+    Attributes:
+        slippage_bps: adverse move of every taker fill, in basis points of the price.
+        half_spread_bps: half the spread in basis points of the price, paid by takers.
+        half_spread_ticks: half the spread in ticks, paid by takers.
+        volume_impact: taker fills move the price by this fraction times the square of our share of the bar's volume.
+        root_impact: taker fills move the price by this times volatility times the root of quantity over volume.
+        root_window_bars: how many bars before the fill volatility and volume of ``root_impact`` are measured over.
+        borrow_rate: what lending costs a short position in a year, as a fraction of its value.
+    """
+
+    slippage_bps: Decimal = Decimal(0)
+    half_spread_bps: Decimal = Decimal(0)
+    half_spread_ticks: Decimal = Decimal(0)
+    volume_impact: Decimal = Decimal(0)
+    root_impact: Decimal = Decimal(0)
+    root_window_bars: int = 1_440
+    borrow_rate: Decimal = Decimal(0)
+
+
+class CostsConfigured(Event, frozen=True, gc=False):
+    """What a simulated venue costs beyond ``VenueConfigured``. Said only if something of it is used.
+
+    Attributes:
+        fee_tiers: by traded notional, lowest first; empty: the flat fees of ``VenueConfigured``.
+        latency_ms: how long an order is on its way to the venue.
+        intrabar: in which order a bar is taken to have reached its prices.
+        instruments: costs by instrument; they replace ``slippage_bps`` of ``VenueConfigured``, which holds for others.
+    """
+
+    about: ClassVar[str] = "venue"
+    venue: str
+    fee_tiers: tuple[FeeTier, ...] = ()
+    latency_ms: int = 0
+    intrabar: IntrabarPath = IntrabarPath.WORST
+    instruments: dict[InstrumentId, InstrumentCosts] = {}
+
+
 class InstrumentLimits(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """Limits of one instrument; ``None`` means not limited, and says so on the tape."""
 
@@ -149,14 +198,19 @@ class StrategyConfigured(Event, frozen=True, gc=False):
     uses_presets: bool = False
 
 
-class RegimeConfigured(Event, frozen=True, gc=False):
-    """Whether and how regimes are learnt for an instrument. ``train_bars`` is the rolling window of a fit."""
+class RegimeConfigured(Event, frozen=True, gc=False, omit_defaults=True):
+    """Whether and how regimes are learnt for an instrument. ``train_bars`` is the rolling window of a fit.
+
+    Attributes:
+        timeframe: whose bars count, where finer ones are heard as well; every bar, and not written, if empty.
+    """
 
     about: ClassVar[str] = "instrument"
     instrument: InstrumentId
     train_bars: int
     refit_bars: int
     promote_first: bool
+    timeframe: str = ""
 
 
 class BanditConfigured(Event, frozen=True, gc=False):
@@ -272,7 +326,7 @@ class BarClosed(Event, frozen=True, gc=False):
 
 
 class DataRejected(Event, frozen=True, gc=False):
-    """A bar that was not accepted as it came, or (GAP) bars that never came."""
+    """A bar or trade that was not accepted as it came, or (GAP) bars that never came."""
 
     about: ClassVar[str] = "instrument"
     instrument: InstrumentId
@@ -321,12 +375,36 @@ class OrderRejected(Event, frozen=True, gc=False):
     detail: str
 
 
-class OrderFilled(Event, frozen=True, gc=False):
+class FillCosts(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """What the slippage of a fill is made of: quote currency per unit, positive against us, exactly summing to it.
+
+    Attributes:
+        latency: the price moved while the order was on its way.
+        path: the bar's worst price was taken where the bar does not tell the one at that moment.
+        fixed: ``slippage_bps``.
+        spread: half the spread.
+        volume: impact by our share of the bar's volume.
+        root: impact by the square root of quantity over volume.
+        grid: rounding to the tick; below zero where the order's limit kept costs off.
+    """
+
+    latency: Decimal
+    path: Decimal
+    fixed: Decimal
+    spread: Decimal
+    volume: Decimal
+    root: Decimal
+    grid: Decimal
+
+
+class OrderFilled(Event, frozen=True, gc=False, omit_defaults=True):
     """One execution. Every cost is visible here.
 
     Attributes:
         slippage: adverse difference per unit between ``price`` and the undisturbed price, in quote currency.
         trade_id: the venue's name of this execution; a fill is counted once by (order, trade_id).
+        costs: what ``slippage`` is made of, from a simulated venue with more costs than a fixed slippage; not written
+            otherwise.
     """
 
     about: ClassVar[str] = "order"
@@ -342,6 +420,7 @@ class OrderFilled(Event, frozen=True, gc=False):
     fee_currency: str
     liquidity: Liquidity
     slippage: Decimal
+    costs: FillCosts | None = None
 
 
 class OrderCanceled(Event, frozen=True, gc=False):
@@ -377,6 +456,22 @@ class BalanceReported(Event, frozen=True, gc=False):
     heard: int = 0
 
 
+class BorrowCharged(Event, frozen=True, gc=False):
+    """A simulated venue charged every short position of an instrument for the UTC days that ended since the last time.
+
+    Attributes:
+        days: how many days ended.
+        rate: fraction of the position's value, for all these days together.
+        price: what positions were valued at.
+    """
+
+    about: ClassVar[str] = "instrument"
+    instrument: InstrumentId
+    days: int
+    rate: Decimal
+    price: Decimal
+
+
 # ---- ledger ------------------------------------------------------------------------------------------------------
 
 
@@ -397,7 +492,7 @@ class TradeClosed(Event, frozen=True, gc=False):
 
     Attributes:
         pnl: exact sum of the cash flows of the trade's fills, in quote currency, before ``fees`` and ``funding``.
-        funding: paid (negative) or received (positive) while the trade was open.
+        funding: paid (negative) or received (positive) while the trade was open, borrowing included.
     """
 
     about: ClassVar[str] = "strategy"
@@ -427,6 +522,16 @@ class EquityMarked(Event, frozen=True, gc=False):
 
 class FundingPosted(Event, frozen=True, gc=False):
     """Funding paid (negative) or received (positive) by a strategy's position."""
+
+    about: ClassVar[str] = "instrument"
+    strategy: StrategyId
+    instrument: InstrumentId
+    amount: Decimal
+    currency: str
+
+
+class BorrowPosted(Event, frozen=True, gc=False):
+    """What borrowing cost (negative) a strategy's short position."""
 
     about: ClassVar[str] = "instrument"
     strategy: StrategyId
@@ -688,6 +793,7 @@ SAYS: dict[str, tuple[type[Event], ...]] = {
         CodeDeployed,
         AccountFunded,
         VenueConfigured,
+        CostsConfigured,
         LimitsSet,
         StrategyConfigured,
         RegimeConfigured,
@@ -718,8 +824,9 @@ SAYS: dict[str, tuple[type[Event], ...]] = {
         OrderExpired,
         OrderOutcomeUnknown,
         BalanceReported,
+        BorrowCharged,
     ),
-    "ledger": (PositionChanged, TradeClosed, EquityMarked, FundingPosted, BooksReconciled),
+    "ledger": (PositionChanged, TradeClosed, EquityMarked, FundingPosted, BorrowPosted, BooksReconciled),
     "trainer": (ModelRegistered, TrainingFailed),
     "regime": (RegimeUpdated, TrainingRequested, ModelPromoted, ModelRolledBack, PromotionRefused),
     "bandit": (PresetRegistered, PresetRefused, PresetChosen, PresetRewarded),
@@ -736,11 +843,12 @@ RUN_STREAM = "run"
 """The stream of facts that are about the whole run."""
 
 
-_STREAMS: dict[type[Event], Callable[[Any], str]] = {
+STREAMS: dict[type[Event], Callable[[Any], str]] = {
     event: attrgetter(event.about) if event.about else lambda _event: RUN_STREAM for event in AUTHOR_OF
 }
+"""How the stream of each type is found."""
 
 
 def stream_of(event: Event) -> str:
     """The stream a fact belongs to: the value of its ``about`` field, or ``run``."""
-    return _STREAMS[type(event)](event)
+    return STREAMS[type(event)](event)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from tapeline_common.core import Core, Stamp, learn_all
-from tapeline_common.events import AUTHOR_OF, SAYS, Event
+from tapeline_common.bar_block import BarBlock, Echo
+from tapeline_common.core import Core, Decide, Evolve, Stamp, keep_clock
+from tapeline_common.events import AUTHOR_OF, SAYS, BarClosed, Event
 from tapeline_common.sequencer import Recorded, Sequencer
 from tapeline_common.values import Realm
 from tapeline_common.wire import Fact
@@ -22,24 +23,14 @@ Keep = Callable[[Recorded], None]
 """Called with every recorded fact, in order: keeps bytes, folds a report, or both."""
 
 
-class _Seat:
-    """A core in the loop, or a worker looking at its core's state."""
+class _Seat(NamedTuple):
+    """A core in the loop, or a worker looking at its core's state. A tuple, because each fact unpacks several."""
 
-    __slots__ = ("author", "core", "decide", "evolve", "state")
-
-    def __init__(
-        self,
-        author: str,
-        core: Core[Any] | None,
-        state: Any,
-        evolve: Callable[[Any, Any, Stamp], None] | None,
-        decide: Callable[[Any, Any, Stamp], Sequence[Event]] | None,
-    ) -> None:
-        self.author = author
-        self.core = core
-        self.state = state
-        self.evolve = evolve
-        self.decide = decide
+    author: str
+    core: Core[Any] | None
+    state: Any
+    evolve: Evolve[Any] | None
+    decide: Decide[Any] | None
 
 
 class Loop:
@@ -58,6 +49,10 @@ class Loop:
         self._queue: deque[Fact] = deque()
         self._outside = {event: self._seats(event, cores, workers, outside=True) for event in AUTHOR_OF}
         self._consequence = {event: self._seats(event, cores, workers, outside=False) for event in AUTHOR_OF}
+        hearing = [core for seat in self._outside[BarClosed] if (core := seat.core) is not None]
+        self._passing = [(core.passing, self.states[core.name]) for core in hearing if core.passing is not None]
+        self.can_pass = len(self._passing) == len(hearing)
+        """Whether every core that learns from bars knows how to pass over them."""
 
     def say(self, author: str, event: Event, identity: str, time_ns: int) -> None:
         """Record an outside fact and everything that follows from it."""
@@ -70,30 +65,53 @@ class Loop:
         while queue:
             self._handle(queue.popleft(), self._consequence)
 
+    def silent_until(self, block: BarBlock, start: int, stop: int) -> int:
+        """The row, from ``start`` to ``stop``, before which no core would say anything to any bar."""
+        block.is_echoed = False
+        for passing, state in self._passing:
+            stop = passing.silent_until(state, block, start, stop)
+            if stop <= start:
+                return start
+        return stop
+
+    def take(self, block: BarBlock, start: int, stop: int, last: Stamp) -> Echo | None:
+        """Let every core learn rows it is silent about, and what one of them said to each. Nothing is recorded."""
+        echo: Echo | None = None
+        for passing, state in self._passing:
+            echo = passing.take(state, block, start, stop, last) or echo
+        if echo is not None:
+            stamp = Stamp(last.pos + 1, last.time_ns)
+            for seat in self._consequence[type(echo.last)]:
+                if seat.evolve is not None:
+                    seat.evolve(seat.state, echo.last, stamp)
+        return echo
+
     def _handle(self, fact: Fact, routes: dict[type[Event], tuple[_Seat, ...]]) -> None:
-        seats = routes[type(fact.event)]
+        event = fact.event
+        seats = routes[type(event)]
         if not seats:
             return
-        event = fact.event
         stamp = Stamp(fact.pos, fact.time_ns)
         for seat in seats:
-            if seat.evolve is not None:
-                seat.evolve(seat.state, event, stamp)
-            if seat.decide is not None:
-                decisions = seat.decide(seat.state, event, stamp)
+            author, core, state, evolve, decide = seat
+            if evolve is not None:
+                evolve(state, event, stamp)
+            if decide is not None:
+                decisions = decide(state, event, stamp)
                 if decisions:
-                    self._answer(seat, fact, decisions, stamp)
+                    if core is not None:
+                        _learn_own(core, state, decisions, stamp)
+                    self._answer(author, fact, decisions)
 
-    def _answer(self, seat: _Seat, fact: Fact, decisions: Sequence[Event], stamp: Stamp) -> None:
-        if seat.core is not None:
-            learn_all(seat.core, seat.state, decisions, stamp)
+    def _answer(self, author: str, fact: Fact, decisions: Sequence[Event]) -> None:
+        record, keep, queue = self.sequencer.record, self._keep, self._queue
+        pos, correlation, time_ns = fact.pos, fact.correlation, fact.time_ns
+        prefix = f"{author}:{pos}:"
         for index, decision in enumerate(decisions):
-            recorded = self.sequencer.record(
-                seat.author, decision, f"{seat.author}:{fact.pos}:{index}", fact.pos, fact.correlation, fact.time_ns
-            )
-            if self._keep is not None:
-                self._keep(recorded)
-            self._queue.append(recorded.fact)
+            recorded = record(author, decision, f"{prefix}{index}", pos, correlation, time_ns)
+            if keep is not None:
+                keep(recorded)
+            queue.append(recorded.fact)
 
     def _seats(
         self, event: type[Event], cores: Sequence[Core[Any]], workers: Sequence[Worker], *, outside: bool
@@ -105,6 +123,8 @@ class Loop:
                 evolve, decide = None, core.confirms.get(event)  # learnt already, right after its cause
             else:
                 evolve, decide = core.evolves.get(event), core.decides.get(event)
+            if evolve is keep_clock:
+                evolve = None  # the replay clock never goes back, so the stamp at hand is the core's clock already
             if evolve is not None or decide is not None:
                 seats.append(_Seat(core.name, core, state, evolve, decide))
         for worker in workers:
@@ -112,6 +132,15 @@ class Loop:
                 seats.append(_Seat(worker.author, None, self.states[worker.core], None, _inline(worker)))
         order = list(SAYS)
         return tuple(sorted(seats, key=lambda seat: order.index(seat.author)))
+
+
+def _learn_own(core: Core[Any], state: Any, decisions: Sequence[Event], stamp: Stamp) -> None:
+    """``core.learn_all``, in place: every fact that follows from another passes here."""
+    evolves = core.evolves
+    for decision in decisions:
+        evolve = evolves.get(type(decision))
+        if evolve is not None:
+            evolve(state, decision, stamp)
 
 
 def _inline(worker: Worker) -> Callable[[Any, Any, Stamp], Sequence[Event]]:

@@ -12,6 +12,7 @@ import decimal
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 
 ZERO = Decimal(0)
+ONE = Decimal(1)
 
 _TRAPS = [decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow]
 _EXACT = decimal.Context(prec=60, rounding=ROUND_HALF_EVEN, traps=_TRAPS)
@@ -28,9 +29,18 @@ def ratio(numerator: Decimal, denominator: Decimal) -> Decimal:
 
 
 def plain(value: Decimal) -> Decimal:
-    """The same number without trailing zeros and without an exponent: one text per value."""
+    """The same number without trailing zeros and without an exponent: one text per value.
+
+    Raises:
+        ValueError: not a finite number.
+    """
     value = value.normalize()
-    return value.quantize(Decimal(1)) if value.as_tuple().exponent > 0 else value  # type: ignore[operator]
+    # Asked of the text, not of ``as_tuple``, which makes a tuple of all the digits: this is called for every amount.
+    if "E+" in str(value):
+        return value.quantize(ONE)
+    if not value.is_finite():
+        raise ValueError(f"{value} is no amount")
+    return value
 
 
 def round_down(value: Decimal, step: Decimal | None) -> Decimal:

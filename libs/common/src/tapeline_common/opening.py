@@ -16,7 +16,10 @@ from tapeline_common.events import (
     AccountFunded,
     BanditConfigured,
     CodeDeployed,
+    CostsConfigured,
     Event,
+    FeeTier,
+    InstrumentCosts,
     InstrumentLimits,
     InstrumentListed,
     LimitsSet,
@@ -26,8 +29,8 @@ from tapeline_common.events import (
     StrategyConfigured,
     VenueConfigured,
 )
-from tapeline_common.settings import ConfigurationInvalid, InstrumentTable, Settings
-from tapeline_common.values import InstrumentId, Realm, StrategyId
+from tapeline_common.settings import ConfigurationInvalid, InstrumentTable, Settings, VenueTable
+from tapeline_common.values import InstrumentId, IntrabarPath, Realm, StrategyId
 from tapeline_common.wire import encode
 
 ACCOUNT = "main"
@@ -72,17 +75,22 @@ def opening_facts(settings: Settings, *, realm: Realm, code_version: str, tape: 
         Opening(f"venue:{venue}", _venue(settings, venue))
         for venue in dict.fromkeys(instrument.venue for instrument in settings.instrument)
     ]
+    openings += _costs(settings, tokens)
     openings.append(Opening("account", AccountFunded(ACCOUNT, settings.run.currency, settings.run.cash)))
     openings.append(Opening("limits", _limits(settings, tokens)))
     if settings.regime.enabled:
         openings += [
             Opening(
-                f"regime:{token}",
+                f"regime:{tokens[instrument.name]}",
                 RegimeConfigured(
-                    token, settings.regime.train_bars, settings.regime.refit_bars, settings.regime.promote_first
+                    tokens[instrument.name],
+                    settings.regime.train_bars,
+                    settings.regime.refit_bars,
+                    settings.regime.promote_first,
+                    settings.feed.timeframe if instrument.detail else "",
                 ),
             )
-            for token in tokens.values()
+            for instrument in settings.instrument
         ]
     bandit = settings.bandit
     openings.append(
@@ -144,6 +152,12 @@ def changed(wanted: Sequence[Opening], recorded: Iterable[tuple[str, Event]]) ->
             continue  # money is paid in once; a changed `run.cash` on a running tape is not a deposit
         elif before != event:
             missing.append((opening.author, f"{opening.slot}#{times.get(opening.slot, 0) + 1}", event))
+    wanted_slots = {opening.slot for opening in wanted}
+    for slot, before in last.items():
+        if isinstance(before, CostsConfigured) and slot not in wanted_slots:
+            free = CostsConfigured(before.venue)
+            if before != free:
+                missing.append(("operator", f"{slot}#{times[slot] + 1}", free))
     return missing
 
 
@@ -152,6 +166,7 @@ CONFIGURATION: tuple[type[Event], ...] = (
     CodeDeployed,
     InstrumentListed,
     VenueConfigured,
+    CostsConfigured,
     AccountFunded,
     LimitsSet,
     RegimeConfigured,
@@ -193,6 +208,34 @@ def _listed(instrument: InstrumentTable, token: InstrumentId) -> Opening:
 def _venue(settings: Settings, venue: str) -> VenueConfigured:
     table = settings.venue
     return VenueConfigured(venue, table.maker_fee, table.taker_fee, table.slippage_bps, table.participation)
+
+
+def _costs(settings: Settings, tokens: dict[str, InstrumentId]) -> list[Opening]:
+    """What each venue costs beyond ``VenueConfigured``; nothing is said of a venue where nothing more is configured."""
+    table = settings.venue
+    tiers = tuple(FeeTier(tier.traded, tier.maker_fee, tier.taker_fee) for tier in table.fee_tier)
+    said = []
+    for venue in dict.fromkeys(instrument.venue for instrument in settings.instrument):
+        listed = [instrument for instrument in settings.instrument if instrument.venue == venue]
+        own = {tokens[instrument.name]: _instrument_costs(table, instrument) for instrument in listed}
+        plain = InstrumentCosts(slippage_bps=table.slippage_bps, root_window_bars=table.root_window_bars)
+        path_matters = table.latency_ms or table.intrabar is not IntrabarPath.WORST
+        if not path_matters and all(costs == plain for costs in own.values()):
+            own = {}
+        configured = CostsConfigured(venue, tiers, table.latency_ms, table.intrabar, own)
+        if configured != CostsConfigured(venue):
+            said.append(Opening(f"costs:{venue}", configured))
+    return said
+
+
+def _instrument_costs(table: VenueTable, instrument: InstrumentTable) -> InstrumentCosts:
+    """The instrument's own costs where it has them, else the venue's."""
+    own = instrument.costs
+    chosen = {
+        name: getattr(table, name) if getattr(own, name) is None else getattr(own, name)
+        for name in InstrumentCosts.__struct_fields__
+    }
+    return InstrumentCosts(**chosen)
 
 
 def _limits(settings: Settings, tokens: dict[str, InstrumentId]) -> LimitsSet:

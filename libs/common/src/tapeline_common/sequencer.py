@@ -6,13 +6,13 @@ which is why they agree. It neither stores nor publishes; whoever calls it must 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
 from tapeline_common import subjects
-from tapeline_common.events import AUTHOR_OF, SAYS, Event, stream_of
+from tapeline_common.events import AUTHOR_OF, SAYS, STREAMS, Event, stream_of
 from tapeline_common.values import AppendRefusal, Realm
 from tapeline_common.wire import GENESIS, Answer, Fact, chain, encode
 
@@ -52,7 +52,13 @@ class Needs:
 
 @dataclass(slots=True)
 class Sequencer:
-    """Head of a tape. ``answered`` holds the latest cause each author has answered with facts."""
+    """Head of a tape.
+
+    Attributes:
+        answered: the latest cause each author has answered with facts.
+        link: (head hash, payload) → next head hash. Whoever chains payloads in bulk collects them here instead, and
+            then ``hash`` means nothing until it is set from there.
+    """
 
     realm: Realm
     pos: int = 0
@@ -60,6 +66,7 @@ class Sequencer:
     clock_ns: int = 0
     versions: dict[str, int] = field(default_factory=dict)
     answered: dict[str, int] = field(default_factory=dict)
+    link: Callable[[bytes, bytes], bytes] = chain
 
     def needs(self, author: str, answer: Answer) -> Needs:
         """Ids whose presence on the tape is not known for certain, and the cause whose stamp is inherited.
@@ -93,20 +100,26 @@ class Sequencer:
     def record(self, author: str, event: Event, identity: str, cause: int, correlation: int, time_ns: int) -> Recorded:
         """Give one fact the next place. ``correlation`` 0 means: it is its own root."""
         pos = self.pos + 1
-        stream = stream_of(event)
+        kind = type(event)
+        stream = STREAMS[kind](event)
         version = self.versions.get(stream, 0) + 1
-        fact = Fact(
-            pos, time_ns, identity, author, stream, version, cause, correlation or pos, type(event).schema, event
-        )
+        fact = Fact(pos, time_ns, identity, author, stream, version, cause, correlation or pos, kind.schema, event)
         payload = encode(fact)
         self.pos = pos
-        self.hash = chain(self.hash, payload)
+        self.hash = self.link(self.hash, payload)
         self.versions[stream] = version
         if time_ns > self.clock_ns:
             self.clock_ns = time_ns
-        if cause:
-            self.answered[author] = max(cause, self.answered.get(author, 0))
+        if cause and cause > self.answered.get(author, 0):
+            self.answered[author] = cause
         return Recorded(fact, payload, self.hash)
+
+    def pass_over(self, streams: Mapping[str, int], time_ns: int) -> None:
+        """Give the next places to outside facts rendered elsewhere: how many of each stream, and their last stamp."""
+        for stream, count in streams.items():
+            self.pos += count
+            self.versions[stream] = self.versions.get(stream, 0) + count
+        self.clock_ns = max(self.clock_ns, time_ns)
 
     def resume(self, facts: Iterable[tuple[Fact, bytes]]) -> None:
         """Take over the head of a tape from its facts and stored bytes, in order."""

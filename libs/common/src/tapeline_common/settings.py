@@ -17,7 +17,7 @@ import msgspec
 
 from tapeline_common.events import Parameters
 from tapeline_common.subjects import is_token
-from tapeline_common.values import Realm, Regime
+from tapeline_common.values import IntrabarPath, Realm, Regime
 
 CONFIG_NAME = "tapeline.toml"
 
@@ -58,7 +58,21 @@ class FeedTable(Table, frozen=True):
     poll_ms: int = 2_000
 
 
+class CostsTable(Table, frozen=True):
+    """Costs of one instrument; a key that is left out is the venue's."""
+
+    slippage_bps: Decimal | None = None
+    half_spread_bps: Decimal | None = None
+    half_spread_ticks: Decimal | None = None
+    volume_impact: Decimal | None = None
+    root_impact: Decimal | None = None
+    root_window_bars: int | None = None
+    borrow_rate: Decimal | None = None
+
+
 class InstrumentTable(Table, frozen=True):
+    """What is traded. ``data`` and ``detail`` are files of bars; ``detail`` is for backtests only."""
+
     name: str
     venue: str = "sim"
     tick_size: Decimal | None = None
@@ -66,13 +80,32 @@ class InstrumentTable(Table, frozen=True):
     min_notional: Decimal | None = None
     calendar: str = "24/7"
     data: str = ""
+    detail: str = ""
+    costs: CostsTable = CostsTable()
+
+
+class FeeTierTable(Table, frozen=True):
+    traded: Decimal
+    maker_fee: Decimal
+    taker_fee: Decimal
 
 
 class VenueTable(Table, frozen=True):
+    """Costs and fill rules of the simulated venue. Fees below zero are rebates."""
+
     maker_fee: Decimal = Decimal("0.0002")
     taker_fee: Decimal = Decimal("0.0005")
     slippage_bps: Decimal = Decimal(1)
     participation: Decimal | None = Decimal("0.1")
+    half_spread_bps: Decimal = Decimal(0)
+    half_spread_ticks: Decimal = Decimal(0)
+    volume_impact: Decimal = Decimal(0)
+    root_impact: Decimal = Decimal(0)
+    root_window_bars: int = 1_440
+    borrow_rate: Decimal = Decimal(0)
+    latency_ms: int = 0
+    intrabar: IntrabarPath = IntrabarPath.WORST
+    fee_tier: tuple[FeeTierTable, ...] = ()
 
 
 class RiskInstrumentTable(Table, frozen=True):
@@ -185,6 +218,7 @@ def _check(settings: Settings, name: str) -> None:
     """What types cannot say: references between tables, signs, and names that become subjects."""
     for key, value, fix in (
         *_wrong_numbers(settings),
+        *_wrong_costs(settings),
         *_wrong_instruments(settings),
         *_wrong_strategies(settings),
     ):
@@ -199,7 +233,11 @@ def _wrong_numbers(settings: Settings) -> Iterator[Wrong]:
     amounts: list[tuple[str, Decimal | None]] = [("run.cash", settings.run.cash)]
     for table in ("venue", "risk"):
         values = msgspec.structs.asdict(getattr(settings, table))
-        amounts += [(f"{table}.{key}", value) for key, value in values.items() if isinstance(value, Decimal)]
+        amounts += [
+            (f"{table}.{key}", value)
+            for key, value in values.items()
+            if isinstance(value, Decimal) and not key.endswith("_fee")
+        ]
     for key, value in amounts:
         if value is not None and not (value.is_finite() and value >= 0):
             yield key, value, "use zero or more"
@@ -219,6 +257,35 @@ def _wrong_numbers(settings: Settings) -> Iterator[Wrong]:
     ):
         if not low <= getattr(bandit, key) <= high:
             yield f"bandit.{key}", getattr(bandit, key), f"use a number from {low:g} to {high:g}"
+
+
+def _wrong_costs(settings: Settings) -> Iterator[Wrong]:
+    """Fees may be rebates; impact that takes the whole price away, or a window of nothing, is no cost model."""
+    venue = settings.venue
+    fees: list[tuple[str, Decimal]] = [("venue.maker_fee", venue.maker_fee), ("venue.taker_fee", venue.taker_fee)]
+    before = Decimal(-1)
+    for index, tier in enumerate(venue.fee_tier):
+        key = f"venue.fee_tier[{index}]"
+        fees += [(f"{key}.maker_fee", tier.maker_fee), (f"{key}.taker_fee", tier.taker_fee)]
+        if not (tier.traded.is_finite() and tier.traded >= 0 and tier.traded > before):
+            yield f"{key}.traded", tier.traded, "use notionals from zero up, each above the one before"
+        before = tier.traded
+    for key, fee in fees:
+        if not (fee.is_finite() and -1 < fee < 1):
+            yield key, fee, "use a fraction of notional between -1 (a rebate) and 1, such as 0.0005"
+    if venue.latency_ms < 0:
+        yield "venue.latency_ms", venue.latency_ms, "use zero or more"
+    if venue.root_window_bars < 1:
+        yield "venue.root_window_bars", venue.root_window_bars, "use 1 or more"
+    for index, instrument in enumerate(settings.instrument):
+        key = f"instrument[{index}].costs"
+        for name, value in msgspec.structs.asdict(instrument.costs).items():
+            least = 1 if name == "root_window_bars" else 0
+            if value is not None and not (Decimal(value).is_finite() and value >= least):
+                yield f"{key}.{name}", value, f"use {least} or more"
+        ticks = instrument.costs.half_spread_ticks
+        if instrument.tick_size is None and (venue.half_spread_ticks if ticks is None else ticks):
+            yield f"instrument[{index}].tick_size", "not set", "set it: half_spread_ticks counts in it"
 
 
 def _wrong_instruments(settings: Settings) -> Iterator[Wrong]:

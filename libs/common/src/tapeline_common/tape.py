@@ -1,7 +1,8 @@
 """The tape as its users see it: ask for facts to be recorded, read what was recorded, follow what is announced.
 
 Two implementations pass the same contract suite: ``tape_memory`` (tests, simulation) and ``tape_nats`` (a client of
-the ledger service). This module only names the protocol; the rules of admission are in ``sequencer``.
+the ledger service); ``tape_file`` has the reading half. This module only names the protocol; the rules of admission are
+in ``sequencer``.
 """
 
 from __future__ import annotations
@@ -65,15 +66,19 @@ class TapeUnavailable(Exception):
     """The ledger did not answer in time: the outcome is unknown, and asking again with the same ids is safe."""
 
 
-class Tape(Protocol):
-    """Record and read. Raises ``TapeUnavailable`` where the answer may or may not have been recorded."""
-
-    async def append(self, author: str, answer: Answer) -> Receipt: ...
+class TapeReader(Protocol):
+    """A tape that can be read."""
 
     async def read(self, request: ReadRequest) -> Page: ...
 
 
-async def read_all(tape: Tape, *, types: Sequence[str] = (), author: str = "", after: int = 0) -> list[bytes]:
+class Tape(TapeReader, Protocol):
+    """Record and read. Raises ``TapeUnavailable`` where the answer may or may not have been recorded."""
+
+    async def append(self, author: str, answer: Answer) -> Receipt: ...
+
+
+async def read_all(tape: TapeReader, *, types: Sequence[str] = (), author: str = "", after: int = 0) -> list[bytes]:
     """Every matching fact from ``after`` to the head, page by page."""
     facts: list[bytes] = []
     while True:

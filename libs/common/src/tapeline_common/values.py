@@ -33,12 +33,15 @@ class Realm(StrEnum):
 
 
 class Side(StrEnum):
+    """``sign``: 1 for a buy, -1 for a sale. An attribute of each member: every fill multiplies by it several times."""
+
+    sign: int
+
     BUY = "BUY"
     SELL = "SELL"
 
-    @property
-    def sign(self) -> int:
-        return 1 if self is Side.BUY else -1
+    def __init__(self, word: str) -> None:
+        self.sign = 1 if word == "BUY" else -1
 
     @property
     def opposite(self) -> Side:
@@ -62,6 +65,17 @@ class TimeInForce(StrEnum):
 class Liquidity(StrEnum):
     MAKER = "MAKER"
     TAKER = "TAKER"
+
+
+class IntrabarPath(StrEnum):
+    """In which order a bar is taken to have reached its prices.
+
+    WORST: whatever is worse for us came first. ADAPTIVE: the extreme nearer to the open came first (O-H-L-C, else
+    O-L-H-C).
+    """
+
+    WORST = "WORST"
+    ADAPTIVE = "ADAPTIVE"
 
 
 class Purpose(StrEnum):
@@ -116,7 +130,7 @@ class PositionSide(StrEnum):
 
 
 class DataFault(StrEnum):
-    """Why a bar was not accepted as it came."""
+    """Why a bar, or a trade that bars are built from, was not accepted as it came."""
 
     GAP = "GAP"
     DUPLICATE = "DUPLICATE"
@@ -130,6 +144,8 @@ class DataFault(StrEnum):
     NON_POSITIVE_PRICE = "NON_POSITIVE_PRICE"
     NEGATIVE_VOLUME = "NEGATIVE_VOLUME"
     OFF_GRID = "OFF_GRID"
+    NON_POSITIVE_SIZE = "NON_POSITIVE_SIZE"
+    SIDE_MISSING = "SIDE_MISSING"
 
 
 class FeedTroubleKind(StrEnum):

@@ -10,6 +10,8 @@ This module does no I/O and decides nothing.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import msgspec
@@ -126,7 +128,15 @@ def position_of(payload: bytes) -> int:
 
 def chain(previous: bytes, payload: bytes) -> bytes:
     """Hash of a fact: SHA-256 over the previous fact's hash and this fact's stored bytes."""
-    return hashlib.sha256(previous + payload).digest()
+    return sha256(previous + payload).digest()
+
+
+def chain_all(previous: bytes, payloads: Iterable[bytes | bytearray]) -> bytes:
+    """Hash after the last of many facts; ``chain`` of each in turn, without a call for each."""
+    sha256 = hashlib.sha256
+    for payload in payloads:
+        previous = sha256(previous + payload).digest()
+    return previous
 
 
 def chain_naive(payloads: list[bytes]) -> bytes:

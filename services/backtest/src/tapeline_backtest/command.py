@@ -5,21 +5,26 @@ Bad input ends with one message and exit code 2 (the call is wrong) or 4 (the da
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 import msgspec
+from msgspec.structs import replace
 
-from tapeline_backtest.feed import Source, bar_count, script, source
+from tapeline_backtest.feed import DetailUnusable, Outside, Source, bar_count, detail, script, source
+from tapeline_backtest.recording import recording
 from tapeline_backtest.report import Report, Run, report
-from tapeline_backtest.runner import Finished, Progress, run_loop
+from tapeline_backtest.runner import Finished, Progress, run_blocks, run_loop
 from tapeline_common.events import Parameters
-from tapeline_common.opening import instrument_id, opening_facts
-from tapeline_common.process import EXIT_CONFIGURATION, EXIT_ERROR
+from tapeline_common.opening import Opening, instrument_id, opening_facts
+from tapeline_common.process import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_USAGE
+from tapeline_common.recording import Recorder, RecordingFailed, RecordingRefused
 from tapeline_common.settings import (
     ConfigurationInvalid,
     FeedTable,
@@ -32,14 +37,21 @@ from tapeline_common.settings import (
     VenueTable,
     load,
 )
-from tapeline_common.values import Realm
+from tapeline_common.values import IntrabarPath, Realm
 from tapeline_common.version import code_version
 from tapeline_common.wiring import checked
-from tapeline_marketdata.files import BadFile, read_bars
+from tapeline_marketdata.bar_rules import BarRule, parse_rule, rule_of
+from tapeline_marketdata.built_bars import build_bars
+from tapeline_marketdata.columns import BadFile, columns_in, is_trades
+from tapeline_marketdata.files import BarFile, read_bars
 from tapeline_marketdata.timeframe import UnknownTimeframe
 
 QUOTES = ("USDT", "USDC", "BUSD", "USD", "EUR", "GBP", "JPY", "BTC", "ETH")
 """Currencies recognised at the end of a file's symbol; anything else is taken to be priced in USD."""
+
+
+BLOCKS_FROM_BARS = 200_000
+"""From how many bars on loading the compiler pays."""
 
 
 class Amount(click.ParamType):  # type: ignore[type-arg]
@@ -75,49 +87,107 @@ ZERO, ONE = Decimal(0), Decimal(1)
 @click.option("--cash", type=Amount(least=ZERO), default=Decimal(1_000_000), show_default=True)
 @click.option("--fee", type=Amount(least=ZERO), default=ZERO, show_default=True, help="Maker and taker fee, fraction.")
 @click.option("--slippage-bps", type=Amount(least=ZERO), default=ZERO, show_default=True, help="On taker fills.")
+@click.option("--maker-fee", type=Amount(), help="Instead of --fee, for fills that rested; below zero a rebate.")
+@click.option("--half-spread-bps", type=Amount(least=ZERO), help="Half the spread, paid by takers.")
+@click.option("--volume-impact", type=Amount(least=ZERO), help="Impact by our squared share of the bar's volume: 0.1.")
+@click.option("--root-impact", type=Amount(least=ZERO), help="Impact by the square-root law: about 1.")
+@click.option("--borrow-rate", type=Amount(least=ZERO), help="Cost of a short position in a year, as a fraction.")
+@click.option("--latency-ms", type=click.IntRange(min=0), help="How long an order is on its way to the venue.")
+@click.option("--intrabar", type=click.Choice(["worst", "adaptive"]), help="Path within a bar; worst where not said.")
 @click.option("--participation", type=Amount(above=ZERO), help="Most of a bar's volume our fills may take.")
 @click.option("--data", "data", multiple=True, help="Parquet or CSV file of bars; repeat for several instruments.")
+@click.option("--bars", "rule", metavar="RULE", help="The files hold trades: build bars, such as tick:500 or time:1m.")
 @click.option("--instrument", "names", multiple=True, help="Name such as BTC/USD for each --data, in order.")
+@click.option("--detail", multiple=True, help="File of finer bars to fill on; repeat for several, in order.")
 @click.option("-i", "--timeframe", help="Length of the files' bars, where it cannot be told from them.")
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="A tapeline.toml: the same file as live.")
 @click.option("--gear", type=click.Choice(["loop", "wire", "kernel"]), default="loop", show_default=True)
+@click.option(
+    "--blocks/--no-blocks",
+    default=None,
+    help="Loop gear: pass over uneventful bars in compiled blocks. Same tape; by default on long files only.",
+)
 @click.option("--folder", type=click.Path(path_type=Path), help="Wire gear: keep its servers' data here.")
+@click.option(
+    "--record", metavar="PLACE", help="Keep the tape: FILE.tape, postgres, postgres:FOLDER or postgresql://..."
+)
+@click.option("--force", is_flag=True, help="With --record: replace an earlier backtest's tape.")
 @click.option("--json", "to_json", is_flag=True, help="Print one JSON object, for programs.")
-def backtest(to_json: bool, gear: str, folder: Path | None, config: Path | None, **call: Any) -> None:
+def backtest(
+    to_json: bool, gear: str, blocks: bool | None, folder: Path | None, config: Path | None, **call: Any
+) -> None:
     """Run a strategy over recorded bars and report what it would have done."""
     try:
+        call["config"] = config
         settings, files = settings_of_config(config, call) if config is not None else settings_of_call(call)
-        settings = checked(settings)
-        sources = _sources(settings, files, call["timeframe"])
-    except (BadFile, UnknownTimeframe, ConfigurationInvalid) as trouble:
+        settings = checked(_with_costs(_with_detail(settings, call), call))
+        sources = _sources(settings, files, call["timeframe"], _rule(settings, files, call))
+        settings = deciding_on(settings, sources[0].file, config)
+    except (BadFile, UnknownTimeframe, ConfigurationInvalid, DetailUnusable) as trouble:
         end(str(trouble), EXIT_CONFIGURATION)
     opening = opening_facts(settings, realm=Realm.REPLAY, code_version=code_version())
-    lines = script(opening, sources)
-    if gear == "wire":
-        from tapeline_backtest.wire_runner import WireFailed, run_wire
-        from tapeline_common.commands_run import default_config
-
-        try:
-            finished = run_wire(lines, default_config(), folder, _progress(bar_count(sources), to_json))
-        except WireFailed as trouble:
-            end(str(trouble), EXIT_ERROR)
-    elif gear == "kernel":
-        from tapeline_backtest.kernel import KernelRefused
-        from tapeline_backtest.kernel_runner import run_kernel
-
-        try:
-            finished = run_kernel([each.event for each in opening], sources)
-        except KernelRefused as trouble:
-            end(str(trouble), EXIT_CONFIGURATION)
-    else:
-        finished = run_loop(lines, _progress(bar_count(sources), to_json))
+    said = _progress(bar_count(sources), to_json)
+    try:
+        with recording(call["record"], force=call["force"]) as kept:
+            recorder = None if kept is None else kept.recorder
+            if gear == "loop":
+                finished = _run_loop(opening, sources, blocks, said, recorder)
+            elif gear == "kernel":
+                finished = _run_kernel(opening, sources, recorder)
+            else:
+                finished = _run_wire(script(opening, sources), folder, said, recorder)
+    except RecordingRefused as trouble:
+        end(str(trouble), EXIT_USAGE)
+    except RecordingFailed as trouble:
+        end(str(trouble), EXIT_ERROR)
     result = _report(settings, sources, finished, gear)
+    if kept is not None:
+        result = msgspec.structs.replace(result, record=kept.described())
     if to_json:
         click.echo(msgspec.json.encode(result))
     else:
         from tapeline_backtest.tables import print_report
 
         print_report(result)
+
+
+def _run_loop(
+    opening: Sequence[Opening],
+    sources: list[Source],
+    blocks: bool | None,
+    progress: Progress | None,
+    recorder: Recorder | None,
+) -> Finished:
+    if blocks is None:
+        blocks = bar_count(sources) >= BLOCKS_FROM_BARS
+    # Finer bars come between the others, which blocks are not made for.
+    if blocks and all(one.detail is None for one in sources):
+        return run_blocks(opening, sources, progress, recorder)
+    return run_loop(script(opening, sources), progress, recorder)
+
+
+def _run_kernel(opening: Sequence[Opening], sources: list[Source], recorder: Recorder | None) -> Finished:
+    from tapeline_backtest.kernel import KernelRefused
+    from tapeline_backtest.kernel_runner import run_kernel
+
+    if recorder is not None:
+        end("the kernel gear has no tape to --record: use --gear loop", EXIT_USAGE)
+    try:
+        return run_kernel([each.event for each in opening], sources)
+    except KernelRefused as trouble:
+        end(str(trouble), EXIT_CONFIGURATION)
+
+
+def _run_wire(
+    lines: Iterable[Outside], folder: Path | None, progress: Progress | None, recorder: Recorder | None
+) -> Finished:
+    from tapeline_backtest.wire_runner import WireFailed, run_wire
+    from tapeline_common.commands_run import default_config
+
+    try:
+        return run_wire(lines, default_config(), folder, progress, recorder)
+    except WireFailed as trouble:
+        end(str(trouble), EXIT_ERROR)
 
 
 def end(message: str, code: int) -> NoReturn:
@@ -187,6 +257,32 @@ def settings_of_config(path: Path, call: dict[str, Any]) -> tuple[Settings, dict
     return settings, files
 
 
+COSTS = ("maker_fee", "half_spread_bps", "volume_impact", "root_impact", "borrow_rate", "latency_ms")
+"""Options that replace the key of the same name in ``[venue]``, with a configuration file or without."""
+
+
+def _with_costs(settings: Settings, call: dict[str, Any]) -> Settings:
+    given = {name: call[name] for name in COSTS if call[name] is not None}
+    if call["intrabar"] is not None:
+        given["intrabar"] = IntrabarPath(call["intrabar"].upper())
+    maker_fee = given.get("maker_fee", ZERO)
+    if not -ONE < maker_fee < ONE:
+        raise click.UsageError(f"--maker-fee {maker_fee}: use a fraction of notional between -1 (a rebate) and 1")
+    return msgspec.structs.replace(settings, venue=msgspec.structs.replace(settings.venue, **given))
+
+
+def _with_detail(settings: Settings, call: dict[str, Any]) -> Settings:
+    """Files of --detail belong to the instruments of --instrument, else to all of them, in order."""
+    names = call["names"] or [table.name for table in settings.instrument]
+    if len(call["detail"]) > len(names):
+        raise click.UsageError(f"{len(call['detail'])} --detail for {len(names)} instruments: give one for each")
+    paths = dict(zip(names, call["detail"], strict=False))
+    instruments = tuple(
+        msgspec.structs.replace(table, detail=paths.get(table.name, table.detail)) for table in settings.instrument
+    )
+    return msgspec.structs.replace(settings, instrument=instruments)
+
+
 def _name_of(path: str) -> str:
     """Instrument named by a file such as ``BTCUSDT_2020.parquet``: ``BTC/USDT``."""
     symbol = re.split(r"[_.]", re.split(r"[/\\]", path)[-1])[0].upper() or "ASSET"
@@ -206,15 +302,45 @@ def _parameters(params: tuple[str, ...]) -> Parameters:
     return given
 
 
-def _sources(settings: Settings, files: dict[str, str], timeframe: str | None) -> list[Source]:
-    sources = [
-        source(instrument_id(table), files[table.name], read_bars(files[table.name], timeframe=timeframe))
-        for table in settings.instrument
-    ]
+def _rule(settings: Settings, files: dict[str, str], call: dict[str, Any]) -> BarRule | None:
+    """How bars are built from files of trades: as --bars says, or as the configured timeframe does for a live run."""
+    if call["rule"] is not None:
+        if call["timeframe"] is not None:
+            raise click.UsageError("--bars says how long bars are: leave --timeframe away")
+        return parse_rule(call["rule"])
+    if call["config"] is None or not all(is_trades(columns_in(Path(path))) for path in files.values()):
+        return None
+    return rule_of(settings.feed.timeframe)
+
+
+def _sources(settings: Settings, files: dict[str, str], timeframe: str | None, rule: BarRule | None) -> list[Source]:
+    def read(path: str) -> BarFile:
+        return read_bars(path, timeframe=timeframe) if rule is None else build_bars(path, rule)
+
+    sources = [_source(table, files[table.name], read) for table in settings.instrument]
     lengths = {one.file.facts.timeframe for one in sources}
     if len(lengths) > 1:
         raise ConfigurationInvalid(f"the files have bars of {', '.join(sorted(lengths))}: give files of one timeframe")
     return sources
+
+
+def deciding_on(settings: Settings, file: BarFile, config: Path | None) -> Settings:
+    """Strategies decide on the bars that the files have. A configuration says so itself, and must say the same."""
+    found, said = file.facts.timeframe, settings.feed.timeframe
+    if config is not None and found != said:
+        raise ConfigurationInvalid(
+            f"{config.name}: key feed.timeframe is {said}, so no strategy would hear the files' bars of {found}:"
+            f" set it to {found}, or give files of {said}"
+        )
+    return replace(settings, feed=replace(settings.feed, timeframe=found))
+
+
+def _source(table: InstrumentTable, path: str, read: Callable[[str], BarFile]) -> Source:
+    bars = read(path)
+    one = source(instrument_id(table), path, bars)
+    if not table.detail:
+        return one
+    return dataclasses.replace(one, detail=detail(table.detail, read_bars(table.detail), bars))
 
 
 def _report(settings: Settings, sources: list[Source], finished: Finished, gear: str) -> Report:

@@ -2,6 +2,9 @@
 
 A bar is said when it closes. Bars that close together are said in the order of their instruments. Missing bars become
 facts. Files are read strictly: a backtest on bad data is refused, with the row named. Nothing is recorded here.
+
+Where an instrument has finer bars as well, they are said before the bar that they make up, if they make up all of it:
+the venue then fills on them and not on that bar. A bar whose detail is incomplete is said alone and fills by itself.
 """
 
 from __future__ import annotations
@@ -11,11 +14,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from tapeline_common.events import DataRejected, Event, FeedOpened
 from tapeline_common.opening import Opening
 from tapeline_common.values import DataFault, InstrumentId
-from tapeline_marketdata.files import BarFile, file_digest
+from tapeline_marketdata.columns import file_digest
+from tapeline_marketdata.files import BarFile, source_detail
 
 
 class Outside(msgspec.Struct, frozen=True, gc=False):
@@ -28,6 +34,22 @@ class Outside(msgspec.Struct, frozen=True, gc=False):
 
 
 @dataclass(frozen=True, slots=True)
+class Detail:
+    """Finer bars of an instrument.
+
+    Attributes:
+        used: shape (rows,): whether a row belongs to a bar that it and its neighbours make up completely.
+        covered: how many bars have their detail.
+    """
+
+    path: str
+    file: BarFile
+    digest: str
+    used: NDArray[np.bool_]
+    covered: int
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """One instrument's bars and what the tape says of where they came from."""
 
@@ -35,6 +57,7 @@ class Source:
     path: str
     file: BarFile
     digest: str
+    detail: Detail | None = None
 
     @property
     def opened(self) -> FeedOpened:
@@ -43,7 +66,19 @@ class Source:
             instrument=self.instrument,
             source=self.path.replace("\\", "/").rpartition("/")[2],
             timeframe=facts.timeframe,
-            detail=f"sha256 {self.digest}; {len(self.file)} bars; time unit {facts.time_unit}",
+            detail=source_detail(self.file, self.digest),
+        )
+
+    @property
+    def detail_opened(self) -> FeedOpened:
+        assert self.detail is not None, "asked only where there is detail"
+        facts = self.detail.file.facts
+        return FeedOpened(
+            instrument=self.instrument,
+            source=self.detail.path.replace("\\", "/").rpartition("/")[2],
+            timeframe=facts.timeframe,
+            detail=f"sha256 {self.detail.digest}; detail of {self.detail.covered} of {len(self.file)} bars; "
+            f"time unit {facts.time_unit}",
         )
 
 
@@ -51,13 +86,31 @@ def source(instrument: InstrumentId, path: str, file: BarFile) -> Source:
     return Source(instrument, path, file, file_digest(path))
 
 
+class DetailUnusable(Exception):
+    """Finer bars that are none. The message names the file, its timeframe and the fix."""
+
+
+def detail(path: str, file: BarFile, coarse: BarFile) -> Detail:
+    """Which rows of a file of finer bars make up which bar. Raises ``DetailUnusable``."""
+    fine_ns, coarse_ns = file.facts.timeframe_ns, coarse.facts.timeframe_ns
+    if fine_ns >= coarse_ns or coarse_ns % fine_ns:
+        raise DetailUnusable(
+            f"{path}: its bars of {file.facts.timeframe} cannot make up bars of {coarse.facts.timeframe}: "
+            f"give a file of shorter bars that divide them"
+        )
+    opens, fine = coarse.columns.open_ns, file.columns.open_ns
+    belongs = np.searchsorted(opens, fine, side="right") - 1
+    offset = fine - opens[np.maximum(belongs, 0)]
+    inside = (belongs >= 0) & (offset < coarse_ns) & (offset % fine_ns == 0)
+    counts = np.bincount(belongs[inside], minlength=len(opens))
+    complete = counts == coarse_ns // fine_ns
+    used = inside & complete[np.maximum(belongs, 0)]
+    return Detail(path, file, file_digest(path), used, int(np.count_nonzero(complete)))
+
+
 def script(opening: Sequence[Opening], sources: Sequence[Source]) -> Iterator[Outside]:
     """Everything a replay says, in order: configuration, sources, then bars by closing time."""
-    start_ns = min(int(each.file.columns.open_ns[0]) for each in sources)
-    for each in opening:
-        yield Outside(each.author, f"{each.slot}#1", each.event, start_ns)
-    for one in sources:
-        yield Outside("marketdata", f"feed:{one.instrument}", one.opened, start_ns)
+    yield from opening_script(opening, sources)
     if len(sources) == 1:
         yield from bars_of(sources[0])
         return
@@ -67,6 +120,13 @@ def script(opening: Sequence[Opening], sources: Sequence[Source]) -> Iterator[Ou
 
 
 def bars_of(one: Source) -> Iterator[Outside]:
+    """One instrument's bars; finer ones before the bar that they make up."""
+    if one.detail is None:
+        return _bars_of(one)
+    return heapq.merge(_detail_of(one, one.detail), _bars_of(one), key=lambda outside: outside.time_ns)
+
+
+def _bars_of(one: Source) -> Iterator[Outside]:
     """One file's bars, each gap said before the bar that ends it."""
     facts = one.file.facts
     length_ns = facts.timeframe_ns
@@ -75,12 +135,46 @@ def bars_of(one: Source) -> Iterator[Outside]:
     for bars in one.file.slices(one.instrument):
         for raw in bars:
             open_ns, close_ns = raw.open_ns, raw.close_ns
-            if open_ns != expected_ns:
-                missing = (open_ns - expected_ns) // length_ns
-                gap = DataRejected(one.instrument, DataFault.GAP, expected_ns, f"{missing} bars missing")
-                yield Outside("marketdata", f"gap:{one.instrument}:{expected_ns}", gap, close_ns)
+            if length_ns and open_ns != expected_ns:
+                yield _gap(one, expected_ns, open_ns, close_ns)
             expected_ns = close_ns
             yield Outside("marketdata", f"{prefix}{open_ns}", raw, close_ns)
+
+
+def _gap(one: Source, expected_ns: int, open_ns: int, close_ns: int) -> Outside:
+    missing = (open_ns - expected_ns) // one.file.facts.timeframe_ns
+    gap = DataRejected(one.instrument, DataFault.GAP, expected_ns, f"{missing} bars missing")
+    return Outside("marketdata", f"gap:{one.instrument}:{expected_ns}", gap, close_ns)
+
+
+def gap_before(one: Source, row: int) -> Outside:
+    """What is said before bar ``row`` of a file, which does not open when the one before it closed."""
+    opens, length_ns = one.file.columns.open_ns, one.file.facts.timeframe_ns
+    open_ns = int(opens[row])
+    return _gap(one, int(opens[row - 1]) + length_ns, open_ns, open_ns + length_ns)
+
+
+def opening_script(opening: Sequence[Opening], sources: Sequence[Source]) -> Iterator[Outside]:
+    """What a replay says before the first bar: configuration and sources."""
+    start_ns = min(int(each.file.columns.open_ns[0]) for each in sources)
+    for each in opening:
+        yield Outside(each.author, f"{each.slot}#1", each.event, start_ns)
+    for one in sources:
+        yield Outside("marketdata", f"feed:{one.instrument}", one.opened, start_ns)
+        if one.detail is not None:
+            yield Outside("marketdata", f"detail:{one.instrument}", one.detail_opened, start_ns)
+
+
+def _detail_of(one: Source, finer: Detail) -> Iterator[Outside]:
+    """The finer bars that are used."""
+    prefix = f"bar:{one.instrument}:{finer.file.facts.timeframe}:"
+    start = 0
+    for bars in finer.file.slices(one.instrument):
+        used = finer.used[start : start + len(bars)]
+        start += len(bars)
+        for index in np.flatnonzero(used).tolist():
+            bar = bars[index]
+            yield Outside("marketdata", f"{prefix}{bar.open_ns}", bar, bar.close_ns)
 
 
 def bar_count(sources: Sequence[Source]) -> int:

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -22,15 +23,14 @@ from numpy.typing import NDArray
 from tapeline_backtest.feed import Source
 from tapeline_common.core import Stamp, learn
 from tapeline_common.events import (
-    BarClosed,
+    BorrowPosted,
     DataRejected,
-    EquityMarked,
+    Event,
     FundingPosted,
     OrderFilled,
     OrderRefused,
     OrderRejected,
     OrderSubmitted,
-    PositionChanged,
     TradeClosed,
     TradeDeclined,
 )
@@ -62,6 +62,14 @@ class InstrumentReport(msgspec.Struct, frozen=True):
     market_change: float
 
 
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where the tape was recorded: a file of so many bytes, or a Postgres log."""
+
+    kind: str
+    place: str
+    bytes: int | msgspec.UnsetType = msgspec.UNSET
+
+
 class Report(msgspec.Struct, frozen=True):
     """The result of one run. Times are UTC ns, ratios are fractions (0.1 is ten percent)."""
 
@@ -80,6 +88,7 @@ class Report(msgspec.Struct, frozen=True):
     fees: Decimal
     slippage: Decimal
     funding: Decimal
+    borrowing: Decimal
     final_cash: Decimal
     final_equity: Decimal
     net_profit: Decimal
@@ -106,6 +115,7 @@ class Report(msgspec.Struct, frozen=True):
     gear: str
     elapsed_s: float
     bars_per_s: float
+    record: Record | msgspec.UnsetType = msgspec.UNSET
 
 
 @dataclass(slots=True)
@@ -116,31 +126,56 @@ class Collected:
     trades: list[TradeClosed] = field(default_factory=list)
     submitted: int = 0
     funding: Decimal = ZERO
+    borrowing: Decimal = ZERO
     funded: list[tuple[int, Decimal]] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
     declined: Counter[str] = field(default_factory=Counter)
     data_faults: Counter[str] = field(default_factory=Counter)
 
     def take(self, fact: Fact) -> None:
-        event = fact.event
-        kind = type(event)
-        if kind is BarClosed or kind is EquityMarked or kind is PositionChanged:
-            return
-        if kind is OrderSubmitted:
-            self.submitted += 1
-        elif isinstance(event, OrderFilled):
-            self.fills.append((fact.time_ns, event))
-        elif isinstance(event, TradeClosed):
-            self.trades.append(event)
-        elif isinstance(event, FundingPosted):
-            self.funding += event.amount
-            self.funded.append((fact.time_ns, event.amount))
-        elif isinstance(event, OrderRefused | OrderRejected):
-            self.refused[event.reason] += 1
-        elif isinstance(event, TradeDeclined):
-            self.declined[event.reason] += 1
-        elif isinstance(event, DataRejected):
-            self.data_faults[event.fault] += 1
+        taken = TAKES.get(type(fact.event))
+        if taken is not None:
+            taken(self, fact.event, fact.time_ns)
+
+    def _fill(self, event: OrderFilled, time_ns: int) -> None:
+        self.fills.append((time_ns, event))
+
+    def _trade(self, event: TradeClosed, _time_ns: int) -> None:
+        self.trades.append(event)
+
+    def _submission(self, _event: OrderSubmitted, _time_ns: int) -> None:
+        self.submitted += 1
+
+    def _funding(self, event: FundingPosted, time_ns: int) -> None:
+        self.funding += event.amount
+        self.funded.append((time_ns, event.amount))
+
+    def _borrowing(self, event: BorrowPosted, time_ns: int) -> None:
+        self.borrowing += event.amount
+        self.funded.append((time_ns, event.amount))
+
+    def _refusal(self, event: OrderRefused | OrderRejected, _time_ns: int) -> None:
+        self.refused[event.reason] += 1
+
+    def _decline(self, event: TradeDeclined, _time_ns: int) -> None:
+        self.declined[event.reason] += 1
+
+    def _data_fault(self, event: DataRejected, _time_ns: int) -> None:
+        self.data_faults[event.fault] += 1
+
+
+TAKES: dict[type[Event], Callable[[Collected, Any, int], None]] = {
+    OrderFilled: Collected._fill,
+    TradeClosed: Collected._trade,
+    OrderSubmitted: Collected._submission,
+    FundingPosted: Collected._funding,
+    BorrowPosted: Collected._borrowing,
+    OrderRefused: Collected._refusal,
+    OrderRejected: Collected._refusal,
+    TradeDeclined: Collected._decline,
+    DataRejected: Collected._data_fault,
+}
+"""What a report is made of; no other fact is looked at. (collected, event, time_ns)"""
 
 
 def fold_books(facts: Sequence[Fact]) -> ledger.State:
@@ -196,6 +231,7 @@ def report(run: Run, collected: Collected, books: ledger.State) -> Report:
         fees=plain(sum((fill.fee for _, fill in collected.fills), ZERO)),
         slippage=plain(sum((fill.slippage * fill.quantity for _, fill in collected.fills), ZERO)),
         funding=plain(collected.funding),
+        borrowing=plain(collected.borrowing),
         final_cash=plain(ledger.cash(books)),
         final_equity=final_equity,
         net_profit=plain(final_equity - run.start_cash),
@@ -236,7 +272,7 @@ class Curve:
 
 def equity_curve(run: Run, collected: Collected) -> Curve:
     """Cash after the fills of each bar plus positions at its close."""
-    closes = [(one.file.columns.open_ns + one.file.facts.timeframe_ns, one) for one in run.sources]
+    closes = [(one.file.close_ns, one) for one in run.sources]
     time_ns = closes[0][0] if len(closes) == 1 else np.unique(np.concatenate([each for each, _ in closes]))
     cash = np.zeros(len(time_ns))
     invested = np.zeros(len(time_ns), dtype=bool)

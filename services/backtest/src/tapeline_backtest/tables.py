@@ -27,6 +27,8 @@ def print_report(report: Report) -> None:
         f"{tape}\n{report.gear} gear, {report.elapsed_s:.2f} s, {report.bars_per_s:,.0f} bars/s",
         soft_wrap=True,
     )
+    if report.record:
+        console.print(f"recorded in {report.record.place}", soft_wrap=True)
 
 
 def _instruments(report: Report) -> Table:
@@ -73,6 +75,7 @@ def _summary(report: Report) -> Table:
         ("expectancy", _number(report.expectancy)),
         ("fees", f"{report.fees:,.2f}"),
         ("slippage", f"{report.slippage:,.2f}"),
+        ("funding / borrowing", f"{report.funding:,.2f} / {report.borrowing:,.2f}"),
         ("time in market", f"{report.exposure_share:.2%}"),
         ("market change", f"{report.market_change:+.2%}"),
     ]

@@ -20,11 +20,12 @@ from tapeline_backtest.runner import Finished, Progress
 from tapeline_common import bus, subjects
 from tapeline_common.embedded import Stack, StackFailed
 from tapeline_common.permissions import BACKTEST
+from tapeline_common.recording import Recorder
 from tapeline_common.servers import ServerFailed
 from tapeline_common.tape import read_all
 from tapeline_common.tape_nats import NatsTape
 from tapeline_common.values import Realm
-from tapeline_common.wire import GENESIS, Answer, Draft, chain, decode_fact, decode_progress
+from tapeline_common.wire import GENESIS, Answer, Draft, chain_all, decode_fact, decode_progress
 from tapeline_common.wiring import Service, installed_services
 
 if TYPE_CHECKING:
@@ -56,12 +57,19 @@ def plan(services: Iterable[Service]) -> dict[str, tuple[str, ...]]:
     return awaited
 
 
-def run_wire(script: Iterable[Outside], config: str, folder: Path | None, progress: Progress | None) -> Finished:
+def run_wire(
+    script: Iterable[Outside],
+    config: str,
+    folder: Path | None,
+    progress: Progress | None,
+    recorder: Recorder | None = None,
+) -> Finished:
     """Feed the script to a stack of its own and tear that down again.
 
     Args:
         config: text of a configuration file that the services can read; what they trade comes as facts.
         folder: where the servers keep their data; a temporary folder, removed at the end, if None.
+        recorder: gets every fact when all are there, and is left open.
     """
     with tempfile.TemporaryDirectory(prefix="tapeline-", ignore_cleanup_errors=True) as temporary:
         place = folder or Path(temporary)
@@ -70,12 +78,15 @@ def run_wire(script: Iterable[Outside], config: str, folder: Path | None, progre
         config_file = place / "tapeline.toml"
         config_file.write_text(config, encoding="utf-8")
         try:
-            return asyncio.run(_run(script, place, config_file, progress))
+            payloads, elapsed_s = asyncio.run(_run(script, place, config_file, progress))
         except (StackFailed, ServerFailed) as trouble:
             raise WireFailed(str(trouble)) from trouble
+    return _finished(payloads, elapsed_s, recorder)
 
 
-async def _run(script: Iterable[Outside], place: Path, config: Path, progress: Progress | None) -> Finished:
+async def _run(
+    script: Iterable[Outside], place: Path, config: Path, progress: Progress | None
+) -> tuple[list[bytes], float]:
     services = {name: service for name, service in installed_services().items() if name != "marketdata"}
     stack = Stack(place, config, realm=Realm.REPLAY, plan=plan(services.values()), log_level="warning")
     stack.services = services
@@ -93,7 +104,7 @@ async def _run(script: Iterable[Outside], place: Path, config: Path, progress: P
             await client.close()
     finally:
         await stack.stop()
-    return _finished(payloads, elapsed_s)
+    return payloads, elapsed_s
 
 
 async def _watched(stack: Stack, work: Coroutine[Any, Any, None]) -> None:
@@ -153,10 +164,10 @@ def _runs(batch: Sequence[Outside]) -> list[tuple[str, list[Outside]]]:
     return runs
 
 
-def _finished(payloads: list[bytes], elapsed_s: float) -> Finished:
-    head = GENESIS
-    for payload in payloads:
-        head = chain(head, payload)
+def _finished(payloads: list[bytes], elapsed_s: float, recorder: Recorder | None) -> Finished:
+    head = chain_all(GENESIS, payloads)
+    if recorder is not None:
+        recorder.take_block(b"".join(payloads), [len(payload) for payload in payloads], head)
     facts = [decode_fact(payload) for payload in payloads]
     collected = Collected()
     for fact in facts:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tapeline_common import control
-from tapeline_common.core import Core, Decide, Evolve, Stamp
+from tapeline_common.core import Core, Decide, Evolve, Stamp, keep_clock
 from tapeline_common.events import (
     CancelSubmitted,
     Event,
@@ -191,7 +191,7 @@ _REPORTS: tuple[type[Event], ...] = (
 )
 
 _EVOLVES: dict[type[Event], Evolve[State]] = {
-    **dict.fromkeys(gate.HEARD_BY_BOTH, gate.keep_clock),
+    **dict.fromkeys(gate.HEARD_BY_BOTH, keep_clock),
     **dict.fromkeys(control.AFTER, learn_control),
     RunStarted: learn_run,
     OrderSubmitted: learn_submission,

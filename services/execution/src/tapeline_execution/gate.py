@@ -5,7 +5,8 @@ same fact; because both ask the same question of the same facts, the venue is si
 ``OrderWithheld``. It sends nothing and keeps no order.
 
 A core's clock is the latest stamp *it* has heard, so two cores agree on the time only if they hear the same facts.
-``HEARD_BY_BOTH`` is that set; a core with nothing to learn from one of them takes it with ``keep_clock``.
+``HEARD_BY_BOTH`` is that set; a core with nothing to learn from one of them takes it with
+``core.keep_clock``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from tapeline_common.events import (
     AccountFunded,
     BarClosed,
     CancelSubmitted,
+    CostsConfigured,
     Event,
     FlattenRequested,
     FundingPublished,
@@ -36,6 +38,7 @@ HEARD_BY_BOTH: tuple[type[Event], ...] = (
     RunStarted,
     AccountFunded,
     VenueConfigured,
+    CostsConfigured,
     InstrumentListed,
     BarClosed,
     FundingPublished,
@@ -58,7 +61,3 @@ def withheld(trading: TradingState, terms: OrderTerms, valid_until_ns: int, stam
     if stamp.time_ns > valid_until_ns:
         return Withheld.APPROVAL_EXPIRED
     return None
-
-
-def keep_clock(_state: object, _event: Event, _stamp: Stamp) -> None:
-    """Learn nothing but the time: hearing a fact is what moves a core's clock."""

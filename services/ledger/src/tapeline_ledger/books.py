@@ -18,7 +18,8 @@ import decimal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import NamedTuple
+
+import msgspec
 
 from tapeline_common.events import OrderFilled, TradeClosed
 from tapeline_common.money import ZERO, plain, ratio
@@ -27,6 +28,7 @@ from tapeline_common.values import InstrumentId, PositionSide, StrategyId
 CASH = "cash"
 FEES = "fees"
 FUNDING = "funding"
+BORROWING = "borrowing"
 CAPITAL = "capital"
 
 _EXACT = decimal.Context(
@@ -39,7 +41,7 @@ class BooksViolated(Exception):
     """A posting that must not exist: its entry does not sum to zero, or a fill moves nothing. Always a bug."""
 
 
-class Posting(NamedTuple):
+class Posting(msgspec.Struct, frozen=True, gc=False):
     """One side of an entry. Amounts are signed: an asset that grows is positive, its source negative."""
 
     account: str
@@ -56,7 +58,7 @@ class Position:
         basis_quantity, basis_value: quantity and its value at entry when it was last added to; their quotient is the
             average entry price of whatever is left.
         entered_quantity, entered_value: unsigned sums of the fills that opened or added since flat.
-        fees, funding: of the open trade.
+        fees, funding: of the open trade; what borrowing cost is part of its funding.
         decision: preset decision of the order that opened the trade.
         trades, closed_pnl: number of closed trades and the sum of their results.
         total_fees: fees of every fill so far.
@@ -112,15 +114,30 @@ def post(books: Books, entry: Sequence[Posting]) -> None:
         BooksViolated: the amounts do not sum to zero in some currency. Nothing is posted then.
         decimal.Inexact: a balance would need more than 60 digits. The books are then to be thrown away.
     """
+    # `+` within the exact context: the context's own `add` takes three times as long, and a fill has twelve of them.
+    outer = decimal.getcontext()
+    decimal.setcontext(_EXACT)
+    try:
+        _post(books, entry)
+    finally:
+        decimal.setcontext(outer)
+
+
+def _post(books: Books, entry: Sequence[Posting]) -> None:
     sums: dict[str, Decimal] = {}
-    for _, currency, amount in entry:
-        sums[currency] = _EXACT.add(sums.get(currency, ZERO), amount)
+    for posting in entry:
+        currency = posting.currency
+        sums[currency] = sums[currency] + posting.amount if currency in sums else posting.amount
     for currency, total in sums.items():
         if total:
             raise BooksViolated(f"the entry {list(entry)} sums to {total} {currency}, not to zero")
-    for account, currency, amount in entry:
-        balances = books.balances.setdefault(account, {})
-        balances[currency] = _EXACT.add(balances.get(currency, ZERO), amount)
+    accounts = books.balances
+    for posting in entry:
+        balances = accounts.get(posting.account)
+        if balances is None:
+            balances = accounts[posting.account] = {}
+        currency = posting.currency
+        balances[currency] = balances.get(currency, ZERO) + posting.amount
 
 
 def post_capital(books: Books, currency: str, amount: Decimal) -> None:
@@ -148,9 +165,10 @@ def post_fill(
         raise BooksViolated(f"fill {fill.trade_id!r} of order {fill.order!r} has quantity {fill.quantity}, not above 0")
     moved = fill.quantity * fill.side.sign
     value = _EXACT.multiply(moved, fill.price)
-    market = f"market:{fill.instrument}"
+    instrument = fill.instrument
+    market = f"market:{instrument}"
     entry = [
-        Posting(position_account(fill.strategy, fill.instrument), base, moved),
+        Posting(position_account(fill.strategy, instrument), base, moved),
         Posting(market, base, -moved),
         Posting(CASH, quote, -value),
         Posting(market, quote, value),
@@ -160,16 +178,26 @@ def post_fill(
         entry.append(Posting(FEES, fill.fee_currency, fill.fee))
     post(books, entry)
 
-    position = books.positions.setdefault(fill.instrument, {}).setdefault(fill.strategy, Position())
+    position = _position_of(books, instrument, fill.strategy)
     position.total_fees += fee_in_quote
     held = position.quantity
-    crosses = (held > 0) != (moved > 0) and ZERO < abs(held) < fill.quantity
+    crosses = held and (held > 0) != (moved > 0) and abs(held) < fill.quantity
     if not crosses:
         return _move(position, fill, moved, fee_in_quote, decision, time_ns)
     closing_fee = ratio(fee_in_quote * abs(held), fill.quantity)
     closed = _move(position, fill, -held, closing_fee, decision, time_ns)
     _move(position, fill, moved + held, fee_in_quote - closing_fee, decision, time_ns)
     return closed
+
+
+def _position_of(books: Books, instrument: InstrumentId, strategy: StrategyId) -> Position:
+    holders = books.positions.get(instrument)
+    if holders is None:
+        holders = books.positions[instrument] = {}
+    position = holders.get(strategy)
+    if position is None:
+        position = holders[strategy] = Position()
+    return position
 
 
 def post_funding(
@@ -181,9 +209,7 @@ def post_funding(
         What each strategy paid (negative) or received, in order of the strategies' first fills.
     """
     payments = funding_payments(books, instrument, rate, mark_price)
-    for strategy, amount in payments:
-        post(books, (Posting(CASH, quote, amount), Posting(FUNDING, quote, -amount)))
-        books.positions[instrument][strategy].funding += amount
+    _pay(books, instrument, quote, FUNDING, payments)
     return payments
 
 
@@ -199,6 +225,39 @@ def funding_payments(
         for strategy, position in books.positions.get(instrument, {}).items()
         if position.quantity
     ]
+
+
+def post_borrowing(
+    books: Books, instrument: InstrumentId, quote: str, rate: Decimal, price: Decimal
+) -> list[tuple[StrategyId, Decimal]]:
+    """Post what borrowing cost every short position of the instrument.
+
+    Returns:
+        What each strategy paid (negative), in order of the strategies' first fills.
+    """
+    payments = borrowing_payments(books, instrument, rate, price)
+    _pay(books, instrument, quote, BORROWING, payments)
+    return payments
+
+
+def borrowing_payments(
+    books: Books, instrument: InstrumentId, rate: Decimal, price: Decimal
+) -> list[tuple[StrategyId, Decimal]]:
+    """``quantity * price * rate`` of every short position, which is below zero."""
+    value_rate = _EXACT.multiply(price, rate)
+    return [
+        (strategy, _EXACT.multiply(position.quantity, value_rate))
+        for strategy, position in books.positions.get(instrument, {}).items()
+        if position.quantity < 0 and value_rate
+    ]
+
+
+def _pay(
+    books: Books, instrument: InstrumentId, quote: str, account: str, payments: list[tuple[StrategyId, Decimal]]
+) -> None:
+    for strategy, amount in payments:
+        post(books, (Posting(CASH, quote, amount), Posting(account, quote, -amount)))
+        books.positions[instrument][strategy].funding += amount
 
 
 # ---- what the books say ------------------------------------------------------------------------------------------
@@ -240,18 +299,19 @@ def _move(
     """Change a position by a quantity that does not cross zero; a position that becomes flat closes its trade."""
     value = _EXACT.multiply(moved, fill.price)
     held = position.quantity
+    becomes = held + moved
     if not held:
         position.opened_ns = time_ns
         position.decision = decision
     if not held or (held > 0) == (moved > 0):
         position.basis_value = position.cost + value
-        position.basis_quantity = held + moved
+        position.basis_quantity = becomes
         position.entered_quantity += abs(moved)
-        position.entered_value += abs(moved) * fill.price
-    position.quantity = held + moved
+        position.entered_value += abs(value)
+    position.quantity = becomes
     position.cash -= value
     position.fees += fee
-    if position.quantity:
+    if becomes:
         return None
     return _close(position, fill, PositionSide.LONG if held > 0 else PositionSide.SHORT, time_ns)
 

@@ -14,10 +14,15 @@ from pathlib import Path
 import asyncpg
 import click
 
-from tapeline_common.commands_shared import as_json, fail, write_json
+from tapeline_common.commands_shared import as_json, fail, tape_option, write_json
 from tapeline_common.embedded import running_stack
-from tapeline_common.process import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_NOT_RUNNING
-from tapeline_ledger.migrate import MigrationRefused, migrate, set_passwords
+from tapeline_common.process import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_NOT_RUNNING, EXIT_USAGE
+from tapeline_common.servers import ServerFailed
+from tapeline_common.tape_file import TapeFileUnreadable
+from tapeline_common.tape_file_verify import verify_file
+from tapeline_common.verification import VerifyResult
+from tapeline_ledger.at_rest import at_rest, postgres_of
+from tapeline_ledger.migrate import MigrationRefused, create_database, in_tapeline, migrate, set_passwords
 from tapeline_ledger.rebuild import LedgerRunning, rebuild
 from tapeline_ledger.verify import verify
 
@@ -57,10 +62,10 @@ def migrate_command(data: Path, dsn_file: Path | None, ledger_password_file: Pat
     dsn = _dsn(data, dsn_file, "owner-dsn")
 
     async def work() -> list[str]:
-        await _create_database(dsn)
-        applied = await migrate(_in_tapeline(dsn))
+        await create_database(dsn)
+        applied = await migrate(in_tapeline(dsn))
         if ledger_password_file is not None:
-            await set_passwords(_in_tapeline(dsn), {"tapeline_ledger": ledger_password_file.read_text().strip()})
+            await set_passwords(in_tapeline(dsn), {"tapeline_ledger": ledger_password_file.read_text().strip()})
         return applied
 
     try:
@@ -74,29 +79,22 @@ def migrate_command(data: Path, dsn_file: Path | None, ledger_password_file: Pat
     )
 
 
-async def _create_database(dsn: str) -> None:
-    connection = await asyncpg.connect(dsn)
-    try:
-        if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = 'tapeline'"):
-            await connection.execute("CREATE DATABASE tapeline")
-    finally:
-        await connection.close()
-
-
-def _in_tapeline(dsn: str) -> str:
-    """The same server and user, database ``tapeline``."""
-    return dsn.rpartition("/")[0] + "/tapeline"
-
-
 @click.command("verify")
 @_data
 @_dsn_file
+@tape_option
 @as_json
-def verify_command(data: Path, dsn_file: Path | None, to_json: bool) -> None:
+def verify_command(data: Path, dsn_file: Path | None, tape_file: Path | None, to_json: bool) -> None:
     """Walk the hash chain; name the first position that is wrong, and end with exit code 1."""
+    if dsn_file is not None and tape_file is not None:
+        fail("--dsn-file and --tape name two tapes: give one of them", EXIT_USAGE)
     started = time.perf_counter()
     try:
-        result = asyncio.run(verify(_dsn(data, dsn_file, "ledger-dsn")))
+        result = _verified(data, dsn_file, tape_file)
+    except TapeFileUnreadable as trouble:
+        fail(str(trouble), EXIT_CONFIGURATION)
+    except ServerFailed as trouble:
+        fail(str(trouble), EXIT_ERROR)
     except _CONNECTION as trouble:
         fail(f"the database does not answer as asked: {trouble}", EXIT_ERROR)
     elapsed_s = time.perf_counter() - started
@@ -116,6 +114,20 @@ def verify_command(data: Path, dsn_file: Path | None, to_json: bool) -> None:
         broken = result.fault
         click.echo(f"position {broken.pos} is wrong: {broken.reason}: {broken.detail}", err=True)
     sys.exit(EXIT_ERROR if fault else 0)
+
+
+def _verified(data: Path, dsn_file: Path | None, tape_file: Path | None) -> VerifyResult:
+    """Of a file, of a database, or of a data folder: its Postgres is started for this if nothing runs there."""
+    if tape_file is not None:
+        return verify_file(tape_file)
+    if dsn_file is None and at_rest(data):
+        return asyncio.run(_verify_at_rest(data))
+    return asyncio.run(verify(_dsn(data, dsn_file, "ledger-dsn")))
+
+
+async def _verify_at_rest(data: Path) -> VerifyResult:
+    async with postgres_of(data) as access:
+        return await verify(access.ledger)
 
 
 @click.command("rebuild")

@@ -14,18 +14,22 @@ stamped after the hour's end, and before that fact is taken in, so that the mark
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 import msgspec
 
+from tapeline_common.bar_block import BarBlock, Passing
 from tapeline_common.core import Core, Stamp, learn
 from tapeline_common.events import (
     AccountFunded,
     BalanceReported,
     BarClosed,
     BooksReconciled,
+    BorrowCharged,
+    BorrowPosted,
     EquityMarked,
     Event,
     FundingPosted,
@@ -44,8 +48,10 @@ from tapeline_ledger.books import (
     CASH,
     Books,
     balance,
+    borrowing_payments,
     funding_payments,
     is_open,
+    post_borrowing,
     post_capital,
     post_fill,
     post_funding,
@@ -186,7 +192,7 @@ def hour_mark(state: State, _event: Event, stamp: Stamp) -> Sequence[Event]:
 
 def report_fill(state: State, event: OrderFilled, stamp: Stamp) -> Sequence[Event]:
     """Say the position after the fill, the trade it closed, and equity; nothing for a fill counted before."""
-    facts: list[Event] = [*hour_mark(state, event, stamp)]
+    facts: list[Event] = [*state.marks] if state.marked_pos == stamp.pos else []
     if not _counted_now(state, event, stamp.pos):
         return facts
     position = state.books.positions[event.instrument][event.strategy]
@@ -217,6 +223,16 @@ def report_funding(state: State, event: FundingPublished, stamp: Stamp) -> Seque
     return facts
 
 
+def report_borrowing(state: State, event: BorrowCharged, stamp: Stamp) -> Sequence[Event]:
+    """Say what borrowing cost each short position. Positions do not change by it, so this recomputes the payments."""
+    facts: list[Event] = [*hour_mark(state, event, stamp)]
+    listing = state.listings.get(event.instrument)
+    if listing is not None:
+        for strategy, amount in borrowing_payments(state.books, event.instrument, event.rate, event.price):
+            facts.append(BorrowPosted(strategy, event.instrument, tidy(amount), listing.quote))
+    return facts
+
+
 def reconcile(state: State, event: BalanceReported, _stamp: Stamp) -> Sequence[Event]:
     """Compare what the venue reports with the books as they stand at the report's position: reported minus books.
 
@@ -235,7 +251,8 @@ def reconcile(state: State, event: BalanceReported, _stamp: Stamp) -> Sequence[E
 
 
 def _counted_now(state: State, fill: OrderFilled, pos: int) -> bool:
-    return state.counted.get(fill.order, {}).get(fill.trade_id) == pos
+    trades = state.counted.get(fill.order)
+    return trades is not None and trades.get(fill.trade_id) == pos
 
 
 # ---- evolvers ----------------------------------------------------------------------------------------------------
@@ -267,11 +284,14 @@ def count_fill(state: State, event: OrderFilled, stamp: Stamp) -> None:
     if listing is None:
         state.unlisted[event.instrument] = state.unlisted.get(event.instrument, 0) + 1
         return
-    counted = state.counted.setdefault(event.order, {})
+    counted = state.counted.get(event.order)
+    if counted is None:
+        counted = state.counted[event.order] = {}
     if event.trade_id in counted:
         return
     counted[event.trade_id] = stamp.pos
-    state.prices.setdefault(event.instrument, DecimalText(str(event.price)))
+    if event.instrument not in state.prices:
+        state.prices[event.instrument] = DecimalText(str(event.price))
     state.closed = post_fill(
         state.books,
         event,
@@ -291,6 +311,14 @@ def pay_funding(state: State, event: FundingPublished, stamp: Stamp) -> None:
         state.unreported.extend((stamp.pos, listing.quote, amount) for _, amount in payments)
 
 
+def pay_borrowing(state: State, event: BorrowCharged, stamp: Stamp) -> None:
+    """The venue that says this charged it at once: its next report has it, unlike funding that others publish."""
+    _pass_hour(state, stamp)
+    listing = state.listings.get(event.instrument)
+    if listing is not None:
+        post_borrowing(state.books, event.instrument, listing.quote, event.rate, event.price)
+
+
 def take_report(state: State, event: BalanceReported, stamp: Stamp) -> None:
     """Forget what this report has in it: everything before it, or as far as the venue had heard."""
     heard = event.heard or stamp.pos
@@ -302,6 +330,19 @@ def note_price(state: State, event: BarClosed, stamp: Stamp) -> None:
     if stamp.time_ns > state.hour_end_ns:
         _pass_hour(state, stamp)
     state.prices[event.instrument] = event.close
+
+
+def silent_until(state: State, block: BarBlock, start: int, stop: int) -> int:
+    """While something is held, to the end of the UTC hour."""
+    if not is_open(state.books):
+        return stop
+    return bisect_right(block.close_ns, state.hour_end_ns, start, stop)
+
+
+def take_bars(state: State, block: BarBlock, _start: int, stop: int, last: Stamp) -> None:
+    if last.time_ns > state.hour_end_ns:
+        _pass_hour(state, last)
+    state.prices[block.instrument] = block.close_text(stop - 1)
 
 
 def _pass_hour(state: State, stamp: Stamp) -> None:
@@ -338,6 +379,7 @@ CORE = Core(
         OrderSubmitted: note_decision,
         OrderFilled: count_fill,
         FundingPublished: pay_funding,
+        BorrowCharged: pay_borrowing,
         BarClosed: note_price,
         BalanceReported: take_report,
     },
@@ -345,7 +387,9 @@ CORE = Core(
         AccountFunded: hour_mark,
         OrderFilled: report_fill,
         FundingPublished: report_funding,
+        BorrowCharged: report_borrowing,
         BarClosed: hour_mark,
         BalanceReported: reconcile,
     },
+    passing=Passing(silent_until, take_bars),
 )

@@ -97,6 +97,21 @@ async def migrate(superuser_dsn: str, folder: Path | None = None) -> list[str]:
         await connection.close()
 
 
+async def create_database(superuser_dsn: str) -> None:
+    """Make the database ``tapeline`` on a server that lacks it."""
+    connection = await asyncpg.connect(superuser_dsn)
+    try:
+        if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = 'tapeline'"):
+            await connection.execute("CREATE DATABASE tapeline")
+    finally:
+        await connection.close()
+
+
+def in_tapeline(dsn: str) -> str:
+    """The same server and user, database ``tapeline``."""
+    return dsn.rpartition("/")[0] + "/tapeline"
+
+
 async def set_passwords(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
     """Give the login roles (``ROLES``) their passwords; they are stored as SCRAM verifiers."""
     connection = await asyncpg.connect(superuser_dsn)

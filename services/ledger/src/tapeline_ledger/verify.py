@@ -12,47 +12,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import asyncpg
 import msgspec
 
+from tapeline_common.verification import FirstFault, VerifyFault, VerifyResult
 from tapeline_common.wire import GENESIS, Fact, decode_fact
 
 PAGE = 20_000
 
 _COLUMNS = "pos, time_ns, id, author, stream, version, cause, correlation, schema, type, prev_hash, hash, payload"
-
-
-class VerifyFault(StrEnum):
-    """What is wrong at a position."""
-
-    POSITION_MISSING = "POSITION_MISSING"
-    PREVIOUS_HASH_WRONG = "PREVIOUS_HASH_WRONG"
-    HASH_WRONG = "HASH_WRONG"
-    PAYLOAD_UNREADABLE = "PAYLOAD_UNREADABLE"
-    COLUMN_DIFFERS = "COLUMN_DIFFERS"
-    VERSION_WRONG = "VERSION_WRONG"
-
-
-@dataclass(frozen=True, slots=True)
-class FirstFault:
-    """The first position that is wrong."""
-
-    pos: int
-    reason: VerifyFault
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class VerifyResult:
-    """``facts`` that were checked and are right, the hash after them, and what stopped the walk, if anything did."""
-
-    facts: int
-    head_hash: bytes
-    fault: FirstFault | None
 
 
 async def verify(dsn: str, *, after: int = 0) -> VerifyResult:

@@ -13,11 +13,12 @@ import asyncio
 import hashlib
 import heapq
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import groupby
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
@@ -29,9 +30,10 @@ from tapeline_common.settings import ConfigurationInvalid, InstrumentTable, Sett
 from tapeline_common.values import DataFault, FeedTroubleKind, InstrumentId
 from tapeline_common.wire import encode
 from tapeline_common.wiring import Adapter, Door
+from tapeline_marketdata.bar_rules import fixed_length_ns, rule_of
 from tapeline_marketdata.checks import AcceptedAfterGap, Checker, CheckerState, Rejected
 from tapeline_marketdata.core import CORE, State
-from tapeline_marketdata.timeframe import UnknownTimeframe, parse_timeframe
+from tapeline_marketdata.timeframe import UnknownTimeframe
 
 if TYPE_CHECKING:
     from tapeline_marketdata.exchange import FeedTrouble
@@ -63,9 +65,14 @@ def make_adapters(settings: Settings) -> list[tuple[str, Adapter]]:
     """The feed that the settings ask for, for the marketdata core. Raises ``ConfigurationInvalid``."""
     feed, tables = settings.feed, _by_token(settings.instrument)
     try:
-        parse_timeframe(feed.timeframe)
+        length_ns = fixed_length_ns(feed.timeframe)
     except UnknownTimeframe as trouble:
         raise ConfigurationInvalid(f"key feed.timeframe: {trouble}") from None
+    if length_ns is None and feed.kind != "files":
+        raise ConfigurationInvalid(
+            f"key feed.timeframe is {feed.timeframe}: such bars are built from files of trades (feed.kind files);"
+            f" a feed of kind {feed.kind} has bars such as 1m"
+        )
     for key in ("interval_ms", "poll_ms"):
         if getattr(feed, key) <= 0:
             raise ConfigurationInvalid(f"key feed.{key} is {getattr(feed, key)}: use a number above zero")
@@ -105,20 +112,21 @@ class Judge:
         state = None
         if last is not None:
             state = CheckerState(last.open_ns, (last.open, last.high, last.low, last.close, last.volume))
-        self._checker = Checker(parse_timeframe(timeframe), state, offset_ns)
+        self._checker = Checker(fixed_length_ns(timeframe), state, offset_ns)
         self._instrument = instrument
 
     def facts(self, bar: BarClosed) -> list[Said]:
         """To be said in one piece: a bar, or a gap and the bar that ends it, or why there is no bar."""
         verdict = self._checker.check(bar)
         if isinstance(verdict, Rejected):
-            return [self._rejected(verdict.fault, bar.open_ns, verdict.detail)]
+            return [self.rejected(verdict.fault, bar.open_ns, verdict.detail)]
         if isinstance(verdict, AcceptedAfterGap):
-            gap = self._rejected(DataFault.GAP, verdict.since_ns, f"{verdict.missing_bars} bars missing")
+            gap = self.rejected(DataFault.GAP, verdict.since_ns, f"{verdict.missing_bars} bars missing")
             return [gap, _bar_fact(bar)]
         return [_bar_fact(bar)]
 
-    def _rejected(self, fault: DataFault, open_ns: int, detail: str) -> Said:
+    def rejected(self, fault: DataFault, open_ns: int, detail: str) -> Said:
+        """Why there is no bar or trade of this time."""
         event = DataRejected(self._instrument, fault, open_ns, detail)
         digest = hashlib.sha256(encode(event)).hexdigest()[:12]
         return f"rejected:{self._instrument}:{fault}:{open_ns}:{digest}", event
@@ -351,7 +359,8 @@ class ExchangeFeed:
 class FilesFeed:
     """Recorded bars replayed into a live tape: every ``interval_s`` the bars that close together, in one request.
 
-    Bad rows become facts (a backtest would refuse the file). The feed ends with the last row.
+    From a file of trades the bars are built by the rule that the timeframe names ("1m", "tick-500"). Bad rows become
+    facts (a backtest would refuse the file). The feed ends with the last row.
     """
 
     files: Mapping[InstrumentId, str]
@@ -362,40 +371,70 @@ class FilesFeed:
 
     async def run(self, door: Door) -> None:
         await _until_listed(door, tuple(self.files), self.sleep)
+        from tapeline_marketdata.files import source_detail
+
         lanes, opened = [], []
         for instrument, path in self.files.items():
             file, digest = await asyncio.to_thread(self._read, path)
-            detail = f"sha256 {digest}; {len(file)} bars; time unit {file.facts.time_unit}"
             source = PurePath(path).name
-            opened += Reports(door.state, instrument).opened(source, self.timeframe, detail)
+            opened += Reports(door.state, instrument).opened(source, self.timeframe, source_detail(file, digest))
             lanes.append(self._replay(instrument, file, door.state.bars.get((instrument, self.timeframe))))
         await _say(door, opened)
         pace = Pace(self.interval_s, self.sleep, self.clock)
         for _, together in groupby(heapq.merge(*lanes, key=_closing), key=_closing):
             await pace.wait()
-            await door.say([said for _, facts in together for said in facts])
+            for request in _packed([facts for _, facts in together]):
+                await door.say(request)
 
     def _read(self, path: str) -> tuple[BarFile, str]:
-        from tapeline_marketdata.files import BadFile, file_digest, read_bars
+        from tapeline_marketdata.columns import BadFile, columns_in, file_digest, is_trades
 
         try:
-            file, digest = read_bars(path, timeframe=self.timeframe, strict=False), file_digest(path)
-        except BadFile as trouble:
+            built = is_trades(columns_in(Path(path)))
+            file, digest = self._built(path) if built else self._recorded(path), file_digest(path)
+        except (BadFile, UnknownTimeframe) as trouble:
             raise ConfigurationInvalid(str(trouble)) from None
-        distances, length_ns = file.columns.open_ns[1:] - file.columns.open_ns[:-1], file.facts.timeframe_ns
-        fitting, closer = (distances == length_ns).sum(), ((distances > 0) & (distances < length_ns)).sum()
-        if len(file) > 1 and fitting <= closer:
+        return file, digest
+
+    def _built(self, path: str) -> BarFile:
+        from tapeline_marketdata.built_bars import build_bars
+
+        return build_bars(path, rule_of(self.timeframe), strict=False)
+
+    def _recorded(self, path: str) -> BarFile:
+        from tapeline_marketdata.files import read_bars
+
+        length_ns = fixed_length_ns(self.timeframe)
+        file = read_bars(path, timeframe=None if length_ns is None else self.timeframe, strict=False)
+        if file.facts.timeframe != self.timeframe:
+            raise ConfigurationInvalid(
+                f"key feed.timeframe is {self.timeframe}, but {path} has bars of {file.facts.timeframe}: set it to"
+                " that, or give a file of trades to build such bars from"
+            )
+        distances = file.columns.open_ns[1:] - file.columns.open_ns[:-1]
+        fitting = (distances == length_ns).sum()
+        closer = ((distances > 0) & (distances < (length_ns or 0))).sum()
+        if length_ns is not None and len(file) > 1 and fitting <= closer:
             raise ConfigurationInvalid(
                 f"key feed.timeframe is {self.timeframe}, but of the rows of {path} {fitting} are that far apart and"
                 f" {closer} closer: set it to the timeframe of the file, or give a file of {self.timeframe} bars"
             )
-        return file, digest
+        return file
 
     def _replay(
         self, instrument: InstrumentId, file: BarFile, last: BarClosed | None
     ) -> Iterator[tuple[int, list[Said]]]:
+        """The bars, each behind the trades refused since the one before it; those after the last bar come before it."""
+        from tapeline_marketdata.built_bars import BuiltBars
+
         judge = Judge(instrument, self.timeframe, last, file.facts.grid_offset_ns)
-        for bar in file.bars(instrument, _row_after(file, last)):
+        row, refused = _row_after(file, last), deque(file.rejected if isinstance(file, BuiltBars) else ())
+        while refused and refused[0][0] < row:
+            refused.popleft()
+        for number, bar in enumerate(file.bars(instrument, row), row):
+            while refused and (refused[0][0] <= number or number == len(file) - 1):
+                trade = refused.popleft()[1]
+                yield bar.close_ns, [judge.rejected(trade.rejected.fault, trade.time_ns, trade.rejected.detail)]
             yield bar.close_ns, judge.facts(bar)
 
 

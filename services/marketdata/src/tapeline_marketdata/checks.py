@@ -66,12 +66,19 @@ class Checker:
 
     __slots__ = ("_grid_offset_ns", "_timeframe_ns", "state")
 
-    def __init__(self, timeframe_ns: int, state: CheckerState | None = None, offset_ns: int | None = None) -> None:
-        """offset_ns: where the grid starts, for venues whose bars do not open on the UTC grid."""
-        if timeframe_ns <= 0:
+    def __init__(
+        self, timeframe_ns: int | None, state: CheckerState | None = None, offset_ns: int | None = None
+    ) -> None:
+        """Describe the bars.
+
+        timeframe_ns: their length; None for bars without a fixed one, which have neither grid nor gaps.
+        offset_ns: where the grid starts, for venues whose bars do not open on the UTC grid.
+        """
+        if timeframe_ns is not None and timeframe_ns <= 0:
             raise ValueError(f"timeframe_ns is {timeframe_ns}: it must be positive")
         self._timeframe_ns = timeframe_ns
-        self._grid_offset_ns = grid_offset_ns(timeframe_ns) if offset_ns is None else offset_ns
+        usual_offset_ns = 0 if timeframe_ns is None else grid_offset_ns(timeframe_ns)
+        self._grid_offset_ns = usual_offset_ns if offset_ns is None else offset_ns
         self.state = state if state is not None else CheckerState()
 
     def check(self, bar: BarClosed) -> Verdict:
@@ -81,12 +88,17 @@ class Checker:
             return rejected
         watermark_ns = self.state.watermark_ns
         self.state = CheckerState(bar.open_ns, (bar.open, bar.high, bar.low, bar.close, bar.volume))
-        if watermark_ns is None or bar.open_ns == watermark_ns + self._timeframe_ns:
+        length_ns = self._timeframe_ns
+        if watermark_ns is None or length_ns is None or bar.open_ns == watermark_ns + length_ns:
             return ACCEPTED
-        since_ns = watermark_ns + self._timeframe_ns
-        return AcceptedAfterGap((bar.open_ns - since_ns) // self._timeframe_ns, since_ns)
+        since_ns = watermark_ns + length_ns
+        return AcceptedAfterGap((bar.open_ns - since_ns) // length_ns, since_ns)
 
     def _off_grid(self, bar: BarClosed) -> Rejected | None:
+        if self._timeframe_ns is None:
+            if bar.close_ns > bar.open_ns:
+                return None
+            return Rejected(DataFault.OFF_GRID, f"closes at {bar.close_ns} ns, not after it opens at {bar.open_ns} ns")
         if (bar.open_ns - self._grid_offset_ns) % self._timeframe_ns:
             return Rejected(
                 DataFault.OFF_GRID,
@@ -124,7 +136,7 @@ def fault_of_content(bar: BarClosed) -> Rejected | None:
     texts = (bar.open, bar.high, bar.low, bar.close, bar.volume)
     if not _PLAIN_TEXTS.fullmatch(" ".join(texts)):
         named = zip(FIELDS, texts, strict=True)
-        return next(_not_a_number(field, text) for field, text in named if not PLAIN_DECIMAL.fullmatch(text))
+        return next(not_a_number(field, text) for field, text in named if not PLAIN_DECIMAL.fullmatch(text))
     open_price, high, low, close, volume = map(Decimal, texts)
     if low <= high and low > 0 and low <= open_price <= high and low <= close <= high and volume >= 0:
         return None
@@ -140,7 +152,8 @@ def fault_of_content(bar: BarClosed) -> Rejected | None:
     return Rejected(DataFault.CLOSE_OUTSIDE_RANGE, f"close {bar.close} is outside {bar.low} to {bar.high}")
 
 
-def _not_a_number(field: str, text: str) -> Rejected:
+def not_a_number(field: str, text: str) -> Rejected:
+    """Why this text is no number that a bar or a trade may carry."""
     if text.strip().lstrip("+-").lower() in NOT_FINITE_WORDS:
         return Rejected(DataFault.NOT_FINITE, f"{field} is {text}: a number must be finite")
     return Rejected(DataFault.NOT_A_NUMBER_TEXT, f"{field} is {text[:40]!r}: not a plain decimal such as 0.00001")

@@ -11,72 +11,50 @@ and gaps are counted, not refused.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet
 
 from tapeline_common.events import BarClosed
 from tapeline_common.values import InstrumentId
-from tapeline_marketdata.bars import NOT_FINITE_WORDS, plain_decimal
+from tapeline_marketdata.bars import NOT_FINITE_WORDS
+from tapeline_marketdata.columns import (
+    BadFile,
+    Bytes,
+    FileFault,
+    Floats,
+    Ints,
+    find_columns,
+    is_trades,
+    longest_text_of,
+    numbers_of,
+    read_table,
+    text_bytes_of,
+    texts_of,
+    times_ns,
+    whole,
+)
 from tapeline_marketdata.timeframe import UnknownTimeframe, format_timeframe, parse_timeframe
 
 TIME_COLUMNS = ("ts", "timestamp", "open_time", "datetime", "date", "time")
 NUMBER_COLUMNS = ("open", "high", "low", "close", "volume")
+COLUMNS = {"ts": TIME_COLUMNS, **{name: (name,) for name in NUMBER_COLUMNS}}
 SLICE_BARS = 8192
 """Bars turned into objects at a time: large enough to amortise, small enough to stay in cache."""
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
-
-
-class FileFault(StrEnum):
-    """Everything that can be wrong with a file of bars. Those of the first block always raise, the rest if strict."""
-
-    MISSING_FILE = "MISSING_FILE"
-    UNREADABLE = "UNREADABLE"
-    MISSING_COLUMN = "MISSING_COLUMN"
-    AMBIGUOUS_COLUMN = "AMBIGUOUS_COLUMN"
-    EMPTY = "EMPTY"
-    TIME_UNIT_UNKNOWN = "TIME_UNIT_UNKNOWN"
-    TIMEFRAME_UNKNOWN = "TIMEFRAME_UNKNOWN"
-
-    UNSORTED = "UNSORTED"
-    DUPLICATE_TIME = "DUPLICATE_TIME"
-    BARS_OVERLAP = "BARS_OVERLAP"
-    NOT_A_NUMBER = "NOT_A_NUMBER"
-    NOT_FINITE = "NOT_FINITE"
-    NON_POSITIVE_PRICE = "NON_POSITIVE_PRICE"
-    NEGATIVE_VOLUME = "NEGATIVE_VOLUME"
-    HIGH_BELOW_LOW = "HIGH_BELOW_LOW"
-    OPEN_OUTSIDE_RANGE = "OPEN_OUTSIDE_RANGE"
-    CLOSE_OUTSIDE_RANGE = "CLOSE_OUTSIDE_RANGE"
-
-
-class BadFile(Exception):
-    """A file that cannot be used as asked. ``str()`` is one line: file, row and column, value, fix."""
-
-    def __init__(self, fault: FileFault, message: str) -> None:
-        super().__init__(message)
-        self.fault = fault
-        self.message = message
 
 
 class FileFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What reading a file found out. ``notes`` says in words what was detected rather than given.
 
     ``grid_offset_ns``: where the first bar's grid starts after the epoch, for ``checks.Checker``; the bars that lie
-    elsewhere are counted in ``off_grid_bars``.
+    elsewhere are counted in ``off_grid_bars``. ``timeframe_ns``: 0 if the bars have no fixed length; then there are no
+    gaps and no grid. ``made_from``: what they were built from and how, empty for bars that are read as they are.
     """
 
     path: str
@@ -93,10 +71,11 @@ class FileFacts(msgspec.Struct, frozen=True, kw_only=True):
     grid_offset_ns: int
     off_grid_bars: int
     notes: tuple[str, ...]
+    made_from: str = ""
 
 
 class BarColumns:
-    """The bars of one file as columns, all of one length.
+    """The bars of one file as columns, all with as many rows.
 
     ``open_ns``: int64, UTC ns. ``open`` to ``volume``: float64, for vectorised work (NaN where the file has no number).
     ``texts(name, start, stop)``: the same numbers as decimal text, made slice by slice.
@@ -115,25 +94,36 @@ class BarColumns:
     def texts(self, name: str, start: int = 0, stop: int | None = None) -> list[str]:
         """Decimal texts of one number column, rows start to stop."""
         column = self._printed[name][start : len(self) if stop is None else stop]
-        return _texts(column)
+        return texts_of(column)
+
+    def text_bytes(self, name: str, start: int, stop: int) -> tuple[Bytes, Ints]:
+        """``texts`` without an object per number: all of them behind each other in ASCII, and where each begins.
+
+        The second has one entry more than there are rows: where the last one ends.
+        """
+        return text_bytes_of(self._printed[name][start:stop])
 
     def longest_text(self, name: str) -> int:
         """Length of the longest text of a number column as the file prints it; 0 for binary floats."""
-        column = self._printed[name]
-        if pa.types.is_float64(column.type) or not len(column):
-            return 0
-        return int(pc.max(pc.utf8_length(column)).as_py())
+        return longest_text_of(self._printed[name])
 
 
 class BarFile:
     """One file of bars, read and described. ``bars(instrument)`` yields them as objects, in the order of the file."""
 
-    def __init__(self, facts: FileFacts, columns: BarColumns) -> None:
+    def __init__(self, facts: FileFacts, columns: BarColumns, close_ns: Ints | None = None) -> None:
+        """close_ns: int64, UTC ns, for bars that have no fixed length."""
         self.facts = facts
         self.columns = columns
+        self._close_ns = close_ns
 
     def __len__(self) -> int:
         return len(self.columns)
+
+    @property
+    def close_ns(self) -> Ints:
+        """When each bar closes, UTC ns."""
+        return self.columns.open_ns + self.facts.timeframe_ns if self._close_ns is None else self._close_ns
 
     def slices(self, instrument: InstrumentId, start: int = 0, size: int = SLICE_BARS) -> Iterator[list[BarClosed]]:
         """Lists of up to ``size`` bars from row ``start`` (0-based) on."""
@@ -147,11 +137,21 @@ class BarFile:
 
     def _slice(self, instrument: InstrumentId, start: int, stop: int) -> list[BarClosed]:
         timeframe, length_ns = self.facts.timeframe, self.facts.timeframe_ns
-        texts = (self.columns.texts(name, start, stop) for name in NUMBER_COLUMNS)
+        texts = [self.columns.texts(name, start, stop) for name in NUMBER_COLUMNS]
+        if self._close_ns is not None:
+            times = (self.columns.open_ns[start:stop].tolist(), self._close_ns[start:stop].tolist())
+            return [BarClosed(instrument, timeframe, *bar) for bar in zip(*times, *texts, strict=True)]
         return [
             BarClosed(instrument, timeframe, open_ns, open_ns + length_ns, *numbers)
             for open_ns, *numbers in zip(self.columns.open_ns[start:stop].tolist(), *texts, strict=True)
         ]
+
+
+def source_detail(file: BarFile, digest: str) -> str:
+    """What a tape says of the file that bars come from: content, number, time unit, and what they were built from."""
+    facts = file.facts
+    built = f"; built from {facts.made_from}" if facts.made_from else ""
+    return f"sha256 {digest}; {len(file)} bars; time unit {facts.time_unit}{built}"
 
 
 def read_bars(path: str | Path, *, timeframe: str | None = None, strict: bool = True) -> BarFile:
@@ -162,275 +162,57 @@ def read_bars(path: str | Path, *, timeframe: str | None = None, strict: bool = 
     """
     path = Path(path)
     given_ns = None if timeframe is None else parse_timeframe(timeframe)
-    table, file_format = _read_table(path)
-    names = _column_names(path, table)
+    table, file_format = read_table(path)
+    if is_trades(table.column_names):
+        raise BadFile(
+            FileFault.MISSING_COLUMN,
+            f"{path}: holds trades (it has a price, and no open): say how bars are built from them, as in"
+            " --bars time:1m",
+        )
+    names = find_columns(path, table, COLUMNS)
     if table.num_rows == 0:
         raise BadFile(FileFault.EMPTY, f"{path}: the file has a header but no bars: give one with data")
-    raw_times = _whole(table.column(names["ts"]))
-    open_ns, unit, notes = _times(path, names["ts"], raw_times)
+    raw_times = whole(table.column(names["ts"]))
+    open_ns, unit, notes = times_ns(path, names["ts"], raw_times)
     printed, floats = {}, {}
     for name in NUMBER_COLUMNS:
-        printed[name], floats[name] = _numbers(path, names[name], _whole(table.column(names[name])))
+        printed[name], floats[name] = numbers_of(path, names[name], whole(table.column(names[name])))
     columns = BarColumns(open_ns, floats, printed)
-    length_ns, timeframe_note = _timeframe(path, open_ns, given_ns)
+    built = _built(path, table, given_ns)
+    if built is None:
+        (length_ns, timeframe_note), close_ns = _timeframe(path, open_ns, given_ns), None
+        timeframe = format_timeframe(length_ns)
+    else:
+        timeframe, close_ns = built
+        length_ns, timeframe_note = 0, [f"{timeframe} bars, as the file says"]
     if strict:
         _refuse_bad_rows(path, names, columns, length_ns, first_line=2 if file_format == "csv" else None)
     if names["ts"].lower() != "ts":
         notes.insert(0, f"open time taken from column {names['ts']!r}")
-    facts = _facts(path, file_format, names["ts"], unit, length_ns, open_ns, (*notes, *timeframe_note))
-    return BarFile(facts, columns)
+    facts = facts_of(path, file_format, names["ts"], unit, (timeframe, length_ns), open_ns, (*notes, *timeframe_note))
+    return BarFile(facts, columns, close_ns)
 
 
-def file_digest(path: str | Path) -> str:
-    """SHA-256 (hex) of the file's bytes: what a tape records as the source of its bars. Raises BadFile."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise _missing(Path(path), error) from None
+TIMEFRAME_KEY = b"tapeline.timeframe"
+"""Where a Parquet file of bars without a fixed length says what they are."""
+
+CLOSE_COLUMN = "close_ts"
+"""Closing times of such bars, UTC ns."""
 
 
-def _missing(path: Path, error: OSError) -> BadFile:
-    reason = (
-        "is a directory" if isinstance(error, IsADirectoryError) else (error.strerror or "cannot be opened").lower()
-    )
-    return BadFile(
-        FileFault.MISSING_FILE, f"{path}: {reason}: give the path of a .parquet or .csv file that you may read"
-    )
-
-
-def _read_table(path: Path) -> tuple[Any, str]:
-    """The file as a table; CSV cells stay text, so that decimals keep the form in which they were printed."""
-    try:
-        with open(path, "rb") as file:
-            magic = file.read(4)
-    except OSError as error:
-        raise _missing(path, error) from None
-    try:
-        if magic == b"PAR1":
-            return pa.parquet.read_table(path), "parquet"
-        if path.suffix.lower() in (".parquet", ".pq"):
-            raise BadFile(
-                FileFault.UNREADABLE, f"{path}: not a Parquet file (it does not begin with PAR1): write it anew"
-            )
-        return _read_csv(path), "csv"
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())[:200]
+def _built(path: Path, table: Any, given_ns: int | None) -> tuple[str, Ints] | None:
+    """Name and closing times of bars that ``tapeline bars`` built without a fixed length; None for all others."""
+    said = (table.schema.metadata or {}).get(TIMEFRAME_KEY)
+    if said is None or CLOSE_COLUMN not in table.column_names:
+        return None
+    timeframe = said.decode()
+    if given_ns is not None:
         raise BadFile(
-            FileFault.UNREADABLE,
-            f"{path}: neither Parquet nor CSV that can be read ({reason}): convert it to one of them",
-        ) from None
-
-
-def _read_csv(path: Path) -> Any:
-    with pa.input_stream(path) as stream:
-        head = bytes(stream.read(65_536)).decode("utf-8", errors="replace").removeprefix("﻿")
-    if not head.strip():
-        raise BadFile(FileFault.EMPTY, f"{path}: the file is empty: give one with a header line and data")
-    header = head.splitlines()[0]
-    delimiter = max(",;\t", key=header.count)
-    cells = [cell.strip().strip('"') for cell in header.split(delimiter)]
-    if all(_is_number(cell) for cell in cells):
-        raise BadFile(
-            FileFault.MISSING_COLUMN,
-            f"{path}: line 1 ({header[:60]}) is data: put the header line ts,open,high,low,close,volume above it",
+            FileFault.TIMEFRAME_UNKNOWN,
+            f"{path}: holds {timeframe} bars, not {format_timeframe(given_ns)}: leave the timeframe away",
         )
-    return pa.csv.read_csv(
-        path,
-        read_options=pa.csv.ReadOptions(column_names=cells, skip_rows=1),
-        parse_options=pa.csv.ParseOptions(delimiter=delimiter),
-        convert_options=pa.csv.ConvertOptions(column_types={cell: pa.string() for cell in cells}),
-    )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _column_names(path: Path, table: Any) -> dict[str, str]:
-    """Our name of each needed column -> the file's. Raises BadFile naming every missing one."""
-    by_lower: dict[str, str] = {}
-    for name in table.column_names:
-        folded = name.strip().lower()
-        if folded in by_lower and folded in (*TIME_COLUMNS, *NUMBER_COLUMNS):
-            raise BadFile(
-                FileFault.AMBIGUOUS_COLUMN,
-                f"{path}: columns {by_lower[folded]!r} and {name!r} both name {folded}: keep one",
-            )
-        by_lower[folded] = name
-    names = {name: by_lower[name] for name in NUMBER_COLUMNS if name in by_lower}
-    time_column = next((by_lower[name] for name in TIME_COLUMNS if name in by_lower), None)
-    missing = [name for name in NUMBER_COLUMNS if name not in names]
-    if time_column is None:
-        missing.insert(0, f"ts (or {', '.join(TIME_COLUMNS[1:])})")
-    if time_column is None or missing:
-        has = ", ".join(table.column_names) or "none"
-        raise BadFile(
-            FileFault.MISSING_COLUMN,
-            f"{path}: missing column {', '.join(missing)}; it has {has}: rename or add the missing ones",
-        )
-    return {"ts": time_column, **names}
-
-
-def _whole(column: Any) -> Any:
-    """One contiguous array. Dictionary-encoded text is decoded, CSV padding is cut."""
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0) if array.num_chunks else pa.array([], type=array.type)
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
-        array = pc.utf8_trim_whitespace(array)
-    return array
-
-
-_UNITS = (("s", 10**8, 10**9), ("ms", 10**11, 10**6), ("us", 10**14, 10**3), ("ns", 10**17, 1))
-"""Name, smallest number taken for this unit (in 1973), ns in it. Each reaches to where the next one begins."""
-
-LAST_NS = 2**63 - 1
-"""The last time that fits the tape's integers, in the year 2262."""
-
-
-def _times(path: Path, name: str, times: Any) -> tuple[Ints, str, list[str]]:
-    """Open times in ns, their unit, and how it was found out."""
-    if times.null_count:
-        row = int(np.flatnonzero(times.is_null().to_numpy(zero_copy_only=False))[0])
-        raise _bad_time(path, name, row, "nothing")
-    kind = times.type
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        note = f"{name} is of type {kind}" + ("" if getattr(kind, "tz", "UTC") else ", taken as UTC")
-        return _timestamp_ns(path, name, times), str(getattr(kind, "unit", "date")), [note]
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return _times_from_text(path, name, times)
-    if pa.types.is_integer(kind):
-        numbers: Any = times.to_numpy()
-    elif pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        numbers = times.cast(pa.float64()).to_numpy()
-    else:
-        raise _bad_time(path, name, 0, f"a value of type {kind}")
-    return _epoch_ns(path, name, numbers)
-
-
-def _timestamp_ns(path: Path, name: str, times: Any) -> Ints:
-    try:
-        zone = getattr(times.type, "tz", None)
-        found: Ints = np.array(times.cast(pa.timestamp("ns", zone)).cast(pa.int64()).to_numpy())
-    except pa.ArrowInvalid:
-        raise _bad_time(path, name, 0, "a column of dates outside the years 1678 to 2262") from None
-    return found
-
-
-def _times_from_text(path: Path, name: str, times: Any) -> tuple[Ints, str, list[str]]:
-    for kind in (pa.int64(), pa.float64()):
-        try:
-            return _epoch_ns(path, name, times.cast(kind).to_numpy())
-        except pa.ArrowInvalid:
-            continue
-    for zone in (None, "UTC"):
-        try:
-            open_ns = np.array(times.cast(pa.timestamp("ns", zone)).cast(pa.int64()).to_numpy())
-        except pa.ArrowInvalid:
-            continue
-        meaning = "without zone, taken as UTC" if zone is None else "with zone, converted to UTC"
-        return open_ns, "iso", [f"{name} is ISO 8601 text {meaning}"]
-    row = next(row for row, text in enumerate(times.to_pylist()) if not _is_iso(text, with_zone=_has_zone(times[0])))
-    raise _bad_time(path, name, row, repr(times[row].as_py())[:60])
-
-
-def _has_zone(first: Any) -> bool:
-    return _is_iso(first.as_py(), with_zone=True)
-
-
-def _is_iso(text: str, *, with_zone: bool) -> bool:
-    try:
-        pa.array([text]).cast(pa.timestamp("ns", "UTC" if with_zone else None))
-    except pa.ArrowInvalid:
-        return False
-    return True
-
-
-def _epoch_ns(path: Path, name: str, numbers: Any) -> tuple[Ints, str, list[str]]:
-    """Epoch numbers of one unit, told by magnitude, as ns. Mixed units are refused: half the file would be wrong."""
-    if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
-        row = int(np.flatnonzero(~np.isfinite(numbers))[0])
-        raise _bad_time(path, name, row, str(numbers[row]))
-    lowest = np.array([lowest for _, lowest, _ in _UNITS], dtype=np.float64)
-    ranks = np.searchsorted(lowest, numbers.astype(np.float64), side="right") - 1
-    if ranks[0] < 0:
-        raise _bad_time(path, name, 0, str(numbers[0]))
-    unit, _, unit_ns = _UNITS[int(ranks[0])]
-    odd = np.flatnonzero((ranks != ranks[0]) | (numbers > LAST_NS // unit_ns))
-    if len(odd):
-        row = int(odd[0])
-        raise _bad_time(path, name, row, f"{numbers[row]}, read in {unit} like row 1,")
-    note = f"{name} is in {unit} since the epoch, detected by magnitude"
-    if numbers.dtype.kind == "f":
-        # A float second or millisecond is exact only to about the microsecond, so that is where it is rounded.
-        micros = np.rint(numbers * (unit_ns / 1000)).astype(np.int64)
-        return micros * 1000, unit, [note]
-    return numbers.astype(np.int64) * unit_ns, unit, [note]
-
-
-def _bad_time(path: Path, name: str, row: int, value: str) -> BadFile:
-    return BadFile(
-        FileFault.TIME_UNIT_UNKNOWN,
-        f"{path}: row {row + 1}, column {name}: {value} is no time that can be understood: give UTC epoch numbers"
-        " in one of s, ms, us, ns (years 1973 to 2262), or ISO 8601 such as 2024-01-31T09:30:00Z",
-    )
-
-
-def _numbers(path: Path, name: str, column: Any) -> tuple[Any, Floats]:
-    """What to print, and the float64 values (NaN where there is no number)."""
-    kind = column.type
-    if pa.types.is_float64(kind):
-        return column, np.array(column.to_numpy(zero_copy_only=False), dtype=np.float64)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return column, _floats_of_text(column)
-    # float32 by its own shortest text (0.1, not 0.10000000149011612); integers and decimals exactly.
-    try:
-        text = column.cast(pa.string())
-    except pa.ArrowException:
-        raise BadFile(
-            FileFault.NOT_A_NUMBER,
-            f"{path}: column {name} is of type {kind}: store it as decimal, float, integer or text",
-        ) from None
-    return text, _floats_of_text(text)
-
-
-def _floats_of_text(column: Any) -> Floats:
-    try:
-        return np.array(column.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
-    except pa.ArrowInvalid:
-        cells = column.to_pylist()
-        return np.array([float(cell) if _is_ascii_number(cell) else np.nan for cell in cells], dtype=np.float64)
-
-
-def _is_ascii_number(cell: str | None) -> bool:
-    return cell is not None and cell.isascii() and "_" not in cell and _is_number(cell)
-
-
-def _texts(column: Any) -> list[str]:
-    """Plain decimal texts. Arrow prints shortest floats as ``repr`` does but for exponents, -0 and the words."""
-    if pa.types.is_float64(column.type):
-        column = column.cast(pa.string())
-    texts: list[str] = column.to_pylist()
-    if column.null_count == 0 and pc.all(pc.match_substring_regex(column, _PRINTED_PLAINLY)).as_py():
-        return texts
-    return [_canonical(text) for text in texts]
-
-
-_PRINTED_PLAINLY = r"^(?:-?[1-9][0-9]*(?:\.[0-9]+)?|-?0\.[0-9]+|0)$"
-
-
-def _canonical(text: str | None) -> str:
-    if text is None:
-        return ""
-    words = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity", "-0": "0"}
-    return words.get(text, plain_decimal(text))
+    close_ns, _, _ = times_ns(path, CLOSE_COLUMN, whole(table.column(CLOSE_COLUMN)))
+    return timeframe, close_ns
 
 
 def _timeframe(path: Path, open_ns: Ints, given_ns: int | None) -> tuple[int, list[str]]:
@@ -455,12 +237,20 @@ def _timeframe(path: Path, open_ns: Ints, given_ns: int | None) -> tuple[int, li
     return given_ns, []
 
 
-def _facts(
-    path: Path, file_format: str, time_column: str, unit: str, length_ns: int, open_ns: Ints, notes: tuple[str, ...]
+def facts_of(
+    path: Path,
+    file_format: str,
+    time_column: str,
+    unit: str,
+    timeframe: tuple[str, int],
+    open_ns: Ints,
+    notes: tuple[str, ...],
 ) -> FileFacts:
+    """What there is to say of bars that open at ``open_ns``. timeframe: its name, and its length or 0."""
+    name, length_ns = timeframe
     steps = np.diff(open_ns)
-    gaps = steps[steps > length_ns]
-    off_grid = int(np.count_nonzero((open_ns - open_ns[0]) % length_ns))
+    gaps = steps[steps > length_ns] if length_ns else steps[:0]
+    off_grid = int(np.count_nonzero((open_ns - open_ns[0]) % length_ns)) if length_ns else 0
     if off_grid:
         notes = (*notes, f"{off_grid} bars open off the grid of the first one")
     return FileFacts(
@@ -469,13 +259,13 @@ def _facts(
         rows=len(open_ns),
         time_column=time_column,
         time_unit=unit,
-        timeframe=format_timeframe(length_ns),
+        timeframe=name,
         timeframe_ns=length_ns,
         first_open_ns=int(open_ns[0]),
         last_open_ns=int(open_ns[-1]),
         gaps=len(gaps),
-        missing_bars=int((gaps // length_ns - 1).sum()),
-        grid_offset_ns=int(open_ns[0] % length_ns),
+        missing_bars=int((gaps // length_ns - 1).sum()) if length_ns else 0,
+        grid_offset_ns=int(open_ns[0] % length_ns) if length_ns else 0,
         off_grid_bars=off_grid,
         notes=notes,
     )
@@ -516,7 +306,7 @@ def _row_checks(columns: BarColumns, length_ns: int) -> Iterator[tuple[FileFault
 
     For text columns a comparison of floats can only miss a difference beyond the 17th digit; ``checks`` finds that.
     """
-    steps = np.diff(columns.open_ns, prepend=columns.open_ns[0] - length_ns)
+    steps = np.diff(columns.open_ns, prepend=columns.open_ns[0] - max(length_ns, 1))
     yield FileFault.UNSORTED, "ts", steps < 0, "sort the file by time"
     yield FileFault.DUPLICATE_TIME, "ts", steps == 0, "keep one bar for each time"
     overlap = (steps > 0) & (steps < length_ns)

@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
+import numpy as np
 
+from tapeline_common.bar_block import BarBlock, Echo, Passing
 from tapeline_common.core import Core, Stamp
 from tapeline_common.events import (
     BarClosed,
@@ -109,17 +111,77 @@ def learn_settings(state: State, event: RegimeConfigured, stamp: Stamp) -> None:
 
 def learn_bar(state: State, event: BarClosed, stamp: Stamp) -> None:
     watched = state.instruments.get(event.instrument)
-    if watched is None:
+    if watched is None or _is_other(watched, event):
         return
-    close = float(event.close)
+    _take_close(watched, float(event.close), event.open_ns)
+
+
+def _take_close(watched: Watched, close: float, open_ns: int) -> None:
     watched.closes.append(close)
-    watched.opens_ns.append(event.open_ns)
+    watched.opens_ns.append(open_ns)
     watched.since_request += 1
     observation = watched.features.push(close)
     if observation is not None:
         watched.observations.append(observation)
         if watched.prepared is not None:
             watched.belief, watched.log_likelihood = step(watched.prepared, watched.belief, observation)
+
+
+def silent_until(state: State, block: BarBlock, start: int, stop: int) -> int:
+    """Until enough bars have come to train a model: silence once it was said that there is none, or an echo."""
+    watched = state.instruments.get(block.instrument)
+    if watched is None:
+        return stop
+    if watched.current is None:
+        if not watched.said_unknown:
+            return start
+    elif watched.belief is None or block.bar_filter is None:
+        return start
+    else:
+        block.is_echoed = True
+    if watched.in_training:
+        return stop
+    settings = watched.settings
+    bars_left = settings.train_bars - len(watched.closes)
+    if watched.asked:
+        bars_left = max(bars_left, settings.refit_bars - watched.since_request)
+    return max(start, min(stop, start + bars_left - 1))
+
+
+def take_bars(state: State, block: BarBlock, start: int, stop: int, _last: Stamp) -> Echo | None:
+    watched = state.instruments.get(block.instrument)
+    if watched is None:
+        return None
+    if watched.current is not None:
+        return _echo(watched, block, start, stop)
+    for row, close in enumerate(block.closes[start:stop].tolist(), start):
+        _take_close(watched, close, block.open_ns[row])
+    return None
+
+
+def _echo(watched: Watched, block: BarBlock, start: int, stop: int) -> Echo:
+    """Filter the bars, and say to each what its regime is."""
+    assert block.bar_filter is not None, "silent_until refused a block without a filter"
+    observations, beliefs, log_likelihoods = block.bar_filter(
+        watched.features, watched.prepared, watched.belief, start, stop
+    )
+    watched.closes.extend(block.closes[start:stop].tolist())
+    watched.opens_ns.extend(block.open_ns[start:stop])
+    watched.observations.extend(map(tuple, observations.tolist()))
+    watched.since_request += stop - start
+    bull, bear, chop = beliefs[-1].tolist()
+    watched.belief, watched.log_likelihood = (bull, bear, chop), float(log_likelihoods[-1])
+    watched.said_unknown = False
+    best = beliefs.argmax(axis=1)
+    last = RegimeUpdated(
+        block.instrument,
+        block.open_ns[stop - 1],
+        REGIMES[best[-1]],
+        watched.belief,
+        watched.current,
+        watched.log_likelihood,
+    )
+    return Echo("regime", last, best, np.column_stack([beliefs, log_likelihoods]))
 
 
 def learn_regime(state: State, event: RegimeUpdated, stamp: Stamp) -> None:
@@ -185,9 +247,14 @@ def readable(event: ModelRegistered) -> RegimeModel | str:
 # ---- decide ------------------------------------------------------------------------------------------------------
 
 
+def _is_other(watched: Watched, bar: BarClosed) -> bool:
+    """A bar of another timeframe than the one that counts, where one is named."""
+    return watched.settings.timeframe != "" and bar.timeframe != watched.settings.timeframe
+
+
 def on_bar(state: State, event: BarClosed, stamp: Stamp) -> Sequence[Event]:
     watched = state.instruments.get(event.instrument)
-    if watched is None:
+    if watched is None or _is_other(watched, event):
         return ()
     said: list[Event] = []
     model = watched.current
@@ -265,4 +332,5 @@ CORE = Core(
         PromotionRequested: on_promotion_requested,
         RollbackRequested: on_rollback_requested,
     },
+    passing=Passing(silent_until, take_bars),
 )

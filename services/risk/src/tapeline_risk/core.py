@@ -8,16 +8,21 @@ It deliberately sizes nothing and changes no order: an order is approved as it i
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+import numpy as np
+
 from tapeline_common import control
+from tapeline_common.bar_block import BarBlock, Passing
 from tapeline_common.core import Core, Stamp
 from tapeline_common.events import (
     AccountFunded,
     BarClosed,
     BooksReconciled,
+    BorrowPosted,
     Event,
     FundingPosted,
     HaltRequested,
@@ -47,13 +52,16 @@ from tapeline_common.values import (
     HaltReason,
     InstrumentId,
     OrderId,
+    Purpose,
     Side,
     StrategyId,
     TradingState,
 )
-from tapeline_risk.limits import NS_PER_MS, Question, is_loss_at_limit, judge, worst_exposure
+from tapeline_risk.limits import NS_PER_MS, Question, is_loss_at_limit, judge, settings_of, worst_exposure
 
 DAY_NS = 86_400_000_000_000
+
+_NO_LIMITS = LimitsSet()
 
 
 @dataclass(slots=True)
@@ -90,11 +98,12 @@ class State:
 
     Attributes:
         halted_for: reason of the halt in force, if risk has said one.
+        settings: which of ``limits`` limit anything, for all instruments or for one.
         decided: every order id that was ever approved or refused.
         equity: cash plus positions at last prices, in account currency, kept up to date with every fact.
         reference: equity at the first fact of the UTC day, deposits of the day added.
         day_ends_ns: end of the UTC day of the latest fact.
-        highest: highest equity so far, deposits and withdrawals added.
+        highest: highest equity since drawdowns are limited, deposits and withdrawals added; of no meaning before.
         breached: losses that were said to be at their limit and not forgotten since: a daily loss until the next day or
             a resumption, a drawdown until a resumption.
     """
@@ -102,6 +111,7 @@ class State:
     trading: TradingState = TradingState.HALTED
     halted_for: HaltReason | None = None
     limits: LimitsSet | None = None
+    settings: tuple[str, ...] = ()
     currency: str = ""
     listings: dict[InstrumentId, InstrumentListed] = field(default_factory=dict)
     books: dict[InstrumentId, Book] = field(default_factory=dict)
@@ -121,19 +131,21 @@ class State:
 def decide_order(state: State, event: OrderProposed, stamp: Stamp) -> Sequence[Event]:
     """Approve the order or refuse it, never both and never neither."""
     terms = event.terms
-    breach = judge(_question(state, event, stamp))
+    breach = judge(_question(state, event, stamp), state.settings)
     if breach is not None:
         return [
             OrderRefused(event.order, terms.strategy, terms.instrument, breach.reason, breach.observed, breach.limit)
         ]
-    valid_ms = (state.limits or LimitsSet()).approval_valid_ms
+    valid_ms = (state.limits or _NO_LIMITS).approval_valid_ms
     return [OrderApproved(event.order, terms, stamp.time_ns + valid_ms * NS_PER_MS)]
 
 
 def _question(state: State, event: OrderProposed, stamp: Stamp) -> Question:
     terms = event.terms
     book = state.books.get(terms.instrument) or Book()
-    others = [other for instrument, other in state.books.items() if instrument != terms.instrument]
+    others: list[Book] = []
+    if len(state.books) > 1:
+        others = [other for instrument, other in state.books.items() if instrument != terms.instrument]
     return Question(
         terms=terms,
         decided_ns=event.decided_ns,
@@ -151,8 +163,8 @@ def _question(state: State, event: OrderProposed, stamp: Stamp) -> Question:
         sells=book.sells,
         own_position=book.own.get(terms.strategy, ZERO),
         own_reducing=_own_reducing(state, terms),
-        other_exposure=sum((_exposure(other) for other in others), ZERO),
-        other_open=sum(bool(other.position or other.buys or other.sells) for other in others),
+        other_exposure=sum((_exposure(other) for other in others), ZERO) if others else ZERO,
+        other_open=sum(bool(other.position or other.buys or other.sells) for other in others) if others else 0,
         daily_loss=_daily_loss(state, stamp),
         drawdown=state.highest - state.equity,
         exited_ns=book.exits.get(terms.strategy),
@@ -160,6 +172,8 @@ def _question(state: State, event: OrderProposed, stamp: Stamp) -> Question:
 
 
 def _own_reducing(state: State, terms: OrderTerms) -> Decimal:
+    if not terms.reduce_only and terms.purpose is not Purpose.FLATTEN:
+        return ZERO
     return sum(
         (
             reservation.remaining
@@ -272,10 +286,60 @@ def learn_bar(state: State, bar: BarClosed, stamp: Stamp) -> None:
         book = state.books[bar.instrument] = Book()
     elif book.position and book.price is not None:
         state.equity += book.position * (Decimal(bar.close) - Decimal(book.price))
-        if state.equity > state.highest:
-            state.highest = state.equity
+        _keep_highest(state)
     book.price = bar.close
     book.price_ns = stamp.time_ns
+
+
+def silent_until(state: State, block: BarBlock, start: int, stop: int) -> int:
+    """To the end of the UTC day, and where something is held, to the first bar that may lose as much as is allowed."""
+    book = state.books.get(block.instrument)
+    if book is None or book.price is None:
+        return start
+    stop = bisect_left(block.close_ns, state.day_ends_ns, start, stop)
+    limits = state.limits or _NO_LIMITS
+    is_watched = limits.max_daily_loss is not None or limits.max_drawdown is not None
+    if not is_watched or not book.position or start == stop:
+        return stop
+    if any(other.position for other in state.books.values() if other is not book):
+        return start  # equity moves by the bars of several instruments at once
+    # Equity at each close, in floats; a loss counts from where it is nearer to its limit than a float can be wrong.
+    price, position = float(book.price), float(book.position)
+    closes = block.closes[start:stop]
+    equity = float(state.equity) + position * (closes - price)
+    slack = 1e-9 * (abs(float(state.equity)) + abs(position) * (price + float(closes.max())))
+    losing = np.zeros(len(closes), dtype=bool)
+    if limits.max_daily_loss is not None and HaltReason.DAILY_LOSS not in state.breached:
+        losing |= float(state.reference) - equity >= float(limits.max_daily_loss) - slack
+    if limits.max_drawdown is not None and HaltReason.DRAWDOWN not in state.breached:
+        highest = np.maximum.accumulate(np.maximum(equity, float(state.highest)))
+        losing |= highest - equity >= float(limits.max_drawdown) - slack
+    first = int(np.argmax(losing))
+    return start + first if losing[first] else stop
+
+
+def take_bars(state: State, block: BarBlock, start: int, stop: int, last: Stamp) -> None:
+    """Equity moves by position times the whole change of price: sums of exact products may be taken together."""
+    book = state.books[block.instrument]
+    price = block.close_text(stop - 1)
+    if book.position and book.price is not None:
+        if _is_drawdown_limited(state):
+            closes = block.closes[start:stop]
+            best = start + int(np.argmax(closes) if book.position > 0 else np.argmin(closes))
+            top = state.equity + book.position * (Decimal(block.close_text(best)) - Decimal(book.price))
+            state.highest = max(state.highest, top)
+        state.equity += book.position * (Decimal(price) - Decimal(book.price))
+    book.price = price
+    book.price_ns = last.time_ns
+
+
+def _is_drawdown_limited(state: State) -> bool:
+    return state.limits is not None and state.limits.max_drawdown is not None
+
+
+def _keep_highest(state: State) -> None:
+    if state.equity > state.highest and _is_drawdown_limited(state):
+        state.highest = state.equity
 
 
 def _begin_day(state: State, stamp: Stamp) -> None:
@@ -293,12 +357,12 @@ def learn_fill(state: State, event: OrderFilled, stamp: Stamp) -> None:
     """
     if stamp.time_ns >= state.day_ends_ns:
         _begin_day(state, stamp)
-    book = state.books.setdefault(event.instrument, Book())
+    book = _book(state, event.instrument)
     if book.price is None:
         book.price, book.price_ns = DecimalText(str(event.price)), stamp.time_ns
     filled = event.side.sign * event.quantity
     state.equity += filled * (Decimal(book.price) - event.price) - _fee(state, event)
-    state.highest = max(state.highest, state.equity)
+    _keep_highest(state)
     book.position += filled
     held = book.own.get(event.strategy, ZERO)
     book.own[event.strategy] = held + filled
@@ -306,10 +370,18 @@ def learn_fill(state: State, event: OrderFilled, stamp: Stamp) -> None:
         book.exits[event.strategy] = stamp.time_ns
     reservation = state.reserved.get(event.order)
     if reservation is not None:
-        _reserve(book, reservation.terms.side, -min(event.quantity, reservation.remaining))
-        reservation.remaining -= min(event.quantity, reservation.remaining)
+        used = event.quantity if event.quantity <= reservation.remaining else reservation.remaining
+        _reserve(book, reservation.terms.side, -used)
+        reservation.remaining -= used
         if not reservation.remaining:
             del state.reserved[event.order]
+
+
+def _book(state: State, instrument: InstrumentId) -> Book:
+    book = state.books.get(instrument)
+    if book is None:
+        book = state.books[instrument] = Book()
+    return book
 
 
 def _fee(state: State, event: OrderFilled) -> Decimal:
@@ -329,7 +401,7 @@ def _reserve(book: Book, side: Side, quantity: Decimal) -> None:
 def learn_approved(state: State, event: OrderApproved, _stamp: Stamp) -> None:
     state.decided[event.order] = None
     state.reserved[event.order] = Reservation(event.terms, event.terms.quantity)
-    _reserve(state.books.setdefault(event.terms.instrument, Book()), event.terms.side, event.terms.quantity)
+    _reserve(_book(state, event.terms.instrument), event.terms.side, event.terms.quantity)
 
 
 def learn_refused(state: State, event: OrderRefused, _stamp: Stamp) -> None:
@@ -356,16 +428,20 @@ def learn_funded(state: State, event: AccountFunded, stamp: Stamp) -> None:
         state.highest += event.amount
 
 
-def learn_funding(state: State, event: FundingPosted, stamp: Stamp) -> None:
+def learn_funding(state: State, event: FundingPosted | BorrowPosted, stamp: Stamp) -> None:
     if stamp.time_ns >= state.day_ends_ns:
         _begin_day(state, stamp)
     if event.currency == state.currency:
         state.equity += event.amount
-        state.highest = max(state.highest, state.equity)
+        _keep_highest(state)
 
 
 def learn_limits(state: State, event: LimitsSet, _stamp: Stamp) -> None:
+    """A drawdown is measured from when it is first limited."""
+    if not _is_drawdown_limited(state):
+        state.highest = state.equity
     state.limits = event
+    state.settings = settings_of(event)
 
 
 def learn_listed(state: State, event: InstrumentListed, _stamp: Stamp) -> None:
@@ -424,6 +500,7 @@ CORE: Core[State] = Core(
         OrderExpired: learn_order_over,
         OrderWithheld: learn_order_over,
         FundingPosted: learn_funding,
+        BorrowPosted: learn_funding,
         OrderApproved: learn_approved,
         OrderRefused: learn_refused,
         LimitBreached: learn_breached,
@@ -435,8 +512,10 @@ CORE: Core[State] = Core(
         BarClosed: decide_bar,
         OrderFilled: decide_loss,
         FundingPosted: decide_loss,
+        BorrowPosted: decide_loss,
         BooksReconciled: decide_reconciled,
         LifecycleViolated: decide_violated,
         OrderProposed: decide_order,
     },
+    passing=Passing(silent_until, take_bars),
 )

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 
 from tapeline_common.control import may_trade
 from tapeline_common.events import InstrumentLimits, InstrumentListed, LimitsSet, OrderTerms
@@ -24,9 +25,9 @@ BPS = Decimal(10_000)
 _NO_LIMITS = InstrumentLimits()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: filling in a frozen one takes longer than asking every limit
 class Question:
-    """May this order be sent?
+    """May this order be sent? Nothing writes to it once it is asked.
 
     Attributes:
         is_decided: the order's id was approved or refused before.
@@ -34,11 +35,12 @@ class Question:
         position: signed position of the account in the instrument, over all strategies.
         buys, sells: what is still open of approved orders on each side, both at least zero.
         own_position: signed position of the order's strategy in the instrument.
-        own_reducing: what is still open of that strategy's reduce-only orders on the order's side.
+        own_reducing: what is still open of that strategy's reduce-only orders on the order's side; for an order that
+            need not reduce, zero.
         other_exposure: worst-case notional of all other instruments.
         other_open: how many other instruments have a position or an open order.
         daily_loss: equity lost since 00:00 UTC; negative for a gain.
-        drawdown: equity below its highest value so far, at least zero.
+        drawdown: equity below its highest value; of meaning while drawdowns are limited.
         exited_ns: when the order's strategy last left a position in the instrument.
     """
 
@@ -369,6 +371,37 @@ EXPOSURE: tuple[Limit, ...] = (
 """Asked last, and only of signals that may add exposure: no limit may keep one from taking it off."""
 
 
+NEEDS: dict[Limit, str] = {
+    input_stale: "max_input_age_ms",
+    price_stale: "max_price_age_ms",
+    price_collar: "price_collar_bps",
+    daily_loss: "max_daily_loss",
+    drawdown: "max_drawdown",
+    cool_down: "cool_down_ms",
+    max_order_notional: "max_order_notional",
+    max_position: "max_position",
+    max_gross_exposure: "max_gross_exposure",
+    max_open_positions: "max_open_positions",
+}
+"""Limits that refuse nothing while their setting is ``None``, for all instruments and for each; others always count."""
+
+
+def settings_of(limits: LimitsSet) -> tuple[str, ...]:
+    """Names of the settings of ``NEEDS`` that limit anything, in order."""
+    everywhere = (limits, *limits.instruments.values())
+    return tuple(
+        name
+        for name in dict.fromkeys(NEEDS.values())
+        if any(getattr(where, name, None) is not None for where in everywhere)
+    )
+
+
+@lru_cache(maxsize=64)
+def counting(table: tuple[Limit, ...], settings: tuple[str, ...]) -> tuple[Limit, ...]:
+    """The limits of a table that can refuse anything under these settings."""
+    return tuple(limit for limit in table if limit not in NEEDS or NEEDS[limit] in settings)
+
+
 def only_reduces(question: Question) -> bool:
     """Whether no filling of this and all open orders of its side takes the position beyond zero."""
     terms = question.terms
@@ -376,14 +409,20 @@ def only_reduces(question: Question) -> bool:
     return open_on_side + terms.quantity <= -terms.side.sign * question.position
 
 
-def judge(question: Question) -> Breach | None:
-    """The first limit, in the order of its table, that refuses the order; ``None`` approves it."""
+def judge(question: Question, settings: tuple[str, ...] | None = None) -> Breach | None:
+    """The first limit, in the order of its table, that refuses the order; ``None`` approves it.
+
+    Args:
+        settings: ``settings_of`` the question's limits, to ask only what can refuse; ``None`` asks every limit. The
+            verdict is the same (tests/properties/test_risk_tables_properties.py).
+    """
     if question.terms.purpose is Purpose.FLATTEN:
         return _first(FLATTENING, question)
-    breach = _first(SIGNALS, question)
-    if breach is not None or only_reduces(question):
+    breach = _first(SIGNALS if settings is None else counting(SIGNALS, settings), question)
+    if breach is not None:
         return breach
-    return _first(EXPOSURE, question)
+    exposure = EXPOSURE if settings is None else counting(EXPOSURE, settings)
+    return _first(exposure, question) if exposure and not only_reduces(question) else None
 
 
 def _first(table: tuple[Limit, ...], question: Question) -> Breach | None:

@@ -13,10 +13,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from math import nan
 from typing import Any
 
 from tapeline_common import control
+from tapeline_common.bar_block import Passing
 from tapeline_common.core import Core, Stamp
 from tapeline_common.events import (
     BarClosed,
@@ -52,6 +54,7 @@ from tapeline_common.values import (
     StrategyId,
     TradingState,
 )
+from tapeline_strategy import passing
 from tapeline_strategy.catalogue import StrategyUnknown, find
 from tapeline_strategy.sdk import ParameterInvalid, validate
 
@@ -158,11 +161,10 @@ def decide(state: State, event: BarClosed | RegimeUpdated, stamp: Stamp) -> Sequ
     seats = state.seats.get(event.instrument)
     if seats is None:
         return ()
-    is_running = state.trading is TradingState.RUNNING
     pos = stamp.pos
     said: list[Event] = []
     for seat in seats.values():
-        if seat.decides_at == pos and not (is_running and seat.target == seat.settled):
+        if seat.decides_at == pos and (seat.target != seat.settled or state.trading is not TradingState.RUNNING):
             _conclude(state, seat, stamp, said)
     return said
 
@@ -311,7 +313,7 @@ def _flatten(state: State, seat: Seat, stamp: Stamp, said: list[Event]) -> None:
 def _order(
     state: State, seat: Seat, stamp: Stamp, said: list[Event], terms: OrderTerms, target: Decimal
 ) -> OrderProposed:
-    index = sum(isinstance(event, OrderProposed) for event in said)
+    index = sum(isinstance(event, OrderProposed) for event in said) if said else 0
     name = f"{seat.strategy}-{stamp.pos}-{index}" if index else f"{seat.strategy}-{stamp.pos}"
     regime = state.regimes.get(seat.instrument, Regime.UNKNOWN)
     return OrderProposed(OrderId(name), terms, stamp.time_ns, seat.bar_open_ns, target, regime)
@@ -319,16 +321,25 @@ def _order(
 
 def _expected(seat: Seat) -> Decimal:
     """What the seat will hold once all its open orders are filled. Counting them so keeps it from ordering twice."""
-    return seat.position + sum((order.remaining for order in seat.working.values()), ZERO)
+    expected = seat.position
+    for order in seat.working.values():
+        expected += order.remaining
+    return expected
 
 
 def _quantity(seat: Seat) -> Decimal:
-    """The wanted position. A target is taken as the shortest decimal that reads back as the same float."""
+    """The wanted position."""
     target = seat.target
     if not -1.0 <= target <= 1.0:
         raise ValueError(f"strategy {seat.strategy!r} ({seat.kind}) wants an exposure of {target}, outside [-1, 1]")
+    return _share(target, seat.size)
+
+
+@lru_cache(maxsize=1024)  # most strategies want one of two or three exposures, and each is asked for twice
+def _share(target: float, size: Decimal) -> Decimal:
+    """A target's share of a size. It is taken as the shortest decimal that reads back as the same float."""
     # Adding zero turns -0.0 into 0.0, which would otherwise leave its sign on the tape.
-    return plain(Decimal(repr(target + 0.0)) * seat.size)
+    return plain(Decimal(repr(target + 0.0)) * size)
 
 
 # ---- evolvers ----------------------------------------------------------------------------------------------------
@@ -591,4 +602,5 @@ CORE: Core[State] = Core(
         RegimeUpdated: decide,
         OrderFilled: decide_fill,
     },
+    passing=Passing(passing.silent_until, passing.take_bars),
 )
