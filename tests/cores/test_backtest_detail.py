@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from tests.backtesting import synthetic_file, write_bars
 
-from tapeline_backtest.command import _deciding_on, _sources, _with_detail, backtest, settings_of_call
+from tapeline_backtest.command import _sources, _with_detail, backtest, deciding_on, settings_of_call
 from tapeline_backtest.feed import DetailUnusable, Source, detail, script, source
 from tapeline_backtest.report import Collected
 from tapeline_backtest.runner import run_loop
@@ -134,7 +134,7 @@ def ran(coarse: Path, fine: Path | None, **more: Any) -> Collected:
     settings, files = settings_of_call(call | more)
     settings = _with_detail(settings, call)
     sources = _sources(settings, files, None, None)
-    opening = opening_facts(_deciding_on(settings, sources, None), realm=Realm.REPLAY, code_version="1")
+    opening = opening_facts(deciding_on(settings, sources[0].file, None), realm=Realm.REPLAY, code_version="1")
     return run_loop(script(opening, sources)).collected
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from tapeline_backtest.bar_columns import CHUNK_BARS, CLOSE, Chunk, chunks
 from tapeline_backtest.chain_block import HASH_BYTES, link_chain
-from tapeline_backtest.compiled import CompilationRefused, parameter_types, specialised
+from tapeline_backtest.compiled import CompilationRefused, numba_types, parameter_types, specialised
 from tapeline_backtest.feed import Source, gap_before
 from tapeline_backtest.filter_loop import is_exact, run
 from tapeline_backtest.rendering import (
@@ -234,8 +234,7 @@ class _CompiledSteps:
 
 def _ahead(strategy: Strategy) -> Any:
     """The compiled loop of a strategy, or ``None`` where its ``step`` cannot be compiled."""
-    from numba import types
-
+    types = numba_types()
     numbers = types.Array(types.float64, 2, "C")
     signature = (
         types.float64[::1],

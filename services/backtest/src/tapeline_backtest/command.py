@@ -122,7 +122,7 @@ def backtest(
         settings, files = settings_of_config(config, call) if config is not None else settings_of_call(call)
         settings = checked(_with_costs(_with_detail(settings, call), call))
         sources = _sources(settings, files, call["timeframe"], _rule(settings, files, call))
-        settings = _deciding_on(settings, sources, config)
+        settings = deciding_on(settings, sources[0].file, config)
     except (BadFile, UnknownTimeframe, ConfigurationInvalid, DetailUnusable) as trouble:
         end(str(trouble), EXIT_CONFIGURATION)
     opening = opening_facts(settings, realm=Realm.REPLAY, code_version=code_version())
@@ -166,6 +166,18 @@ def _run_loop(
     return run_loop(script(opening, sources), progress, recorder)
 
 
+def _run_kernel(opening: Sequence[Opening], sources: list[Source], recorder: Recorder | None) -> Finished:
+    from tapeline_backtest.kernel import KernelRefused
+    from tapeline_backtest.kernel_runner import run_kernel
+
+    if recorder is not None:
+        end("the kernel gear has no tape to --record: use --gear loop", EXIT_USAGE)
+    try:
+        return run_kernel([each.event for each in opening], sources)
+    except KernelRefused as trouble:
+        end(str(trouble), EXIT_CONFIGURATION)
+
+
 def _run_wire(
     lines: Iterable[Outside], folder: Path | None, progress: Progress | None, recorder: Recorder | None
 ) -> Finished:
@@ -176,18 +188,6 @@ def _run_wire(
         return run_wire(lines, default_config(), folder, progress, recorder)
     except WireFailed as trouble:
         end(str(trouble), EXIT_ERROR)
-
-
-def _run_kernel(opening: Sequence[Opening], sources: list[Source], recorder: Recorder | None) -> Finished:
-    from tapeline_backtest.kernel import KernelRefused
-    from tapeline_backtest.kernel_runner import run_kernel
-
-    if recorder is not None:
-        raise RecordingRefused("the kernel gear makes no tape to --record: use the loop gear")
-    try:
-        return run_kernel([each.event for each in opening], sources)
-    except KernelRefused as trouble:
-        end(str(trouble), EXIT_CONFIGURATION)
 
 
 def end(message: str, code: int) -> NoReturn:
@@ -324,9 +324,9 @@ def _sources(settings: Settings, files: dict[str, str], timeframe: str | None, r
     return sources
 
 
-def _deciding_on(settings: Settings, sources: list[Source], config: Path | None) -> Settings:
+def deciding_on(settings: Settings, file: BarFile, config: Path | None) -> Settings:
     """Strategies decide on the bars that the files have. A configuration says so itself, and must say the same."""
-    found, said = sources[0].file.facts.timeframe, settings.feed.timeframe
+    found, said = file.facts.timeframe, settings.feed.timeframe
     if config is not None and found != said:
         raise ConfigurationInvalid(
             f"{config.name}: key feed.timeframe is {said}, so no strategy would hear the files' bars of {found}:"

@@ -28,12 +28,16 @@ from tapeline_backtest.exact import NotExact, Whole, allowances, decimals_of, wh
 from tapeline_backtest.wide import BASE, HIGHEST
 from tapeline_common.events import (
     AccountFunded,
+    BanditConfigured,
+    CodeDeployed,
     Event,
     InstrumentLimits,
     InstrumentListed,
     LimitsSet,
     Parameters,
     PresetRequested,
+    RegimeConfigured,
+    RunStarted,
     StrategyConfigured,
     VenueConfigured,
 )
@@ -59,6 +63,7 @@ class KernelFault(StrEnum):
     PRESETS = "PRESETS"
     UNKNOWN_SETTING = "UNKNOWN_SETTING"
     NOT_COMPILED = "NOT_COMPILED"
+    OTHER_BARS = "OTHER_BARS"
     TARGET_NOT_WHOLE = "TARGET_NOT_WHOLE"
     TOO_MANY_DIGITS = "TOO_MANY_DIGITS"
     MONEY_TOO_LARGE = "MONEY_TOO_LARGE"
@@ -115,15 +120,23 @@ class Market:
 
 
 def market_of(file: BarFile, plan: Plan) -> Market:
-    """A file's bars for the kernel. Raises ``KernelRefused`` if a column needs too many digits."""
-    columns, share = file.columns, plan.venue.participation
+    """A file's bars for the kernel.
+
+    Raises:
+        KernelRefused: they are not the bars the strategy decides on, do not follow each other, or need too many digits.
+    """
+    columns, share, close_ns = file.columns, plan.venue.participation, file.close_ns
+    if file.facts.timeframe != plan.timeframe:
+        why = f"{file.facts.path}: bars of {file.facts.timeframe} for a strategy that decides on {plan.timeframe}"
+        raise KernelRefused(KernelFault.OTHER_BARS, why)
+    if np.any(columns.open_ns[1:] < close_ns[:-1]):
+        raise KernelRefused(KernelFault.OTHER_BARS, f"{file.facts.path}: bars open before the one before has closed")
     try:
         opens, closes = whole_column(columns, "open"), whole_column(columns, "close")
         allowed = None if share is None else allowances(columns, share, plan.listing.lot_size)
     except NotExact as trouble:
         raise KernelRefused(KernelFault.TOO_MANY_DIGITS, f"{file.facts.path}: {trouble}") from trouble
     decimals = max(opens.decimals, closes.decimals)
-    close_ns = columns.open_ns + file.facts.timeframe_ns
     return Market(
         columns=(columns.open, columns.high, columns.low, columns.close, columns.volume),
         opens=_scaled(opens, decimals),
@@ -155,6 +168,7 @@ class Plan:
     name: StrategyId
     strategy: Strategy
     parameters: Parameters
+    timeframe: str
     size: Decimal
     cash: Decimal
     listing: InstrumentListed
@@ -188,6 +202,10 @@ KNOWN_SETTINGS: dict[type[Event], frozenset[str]] = {
 here: a market order is decided, judged and sent at the bar whose close is the last price."""
 
 
+KNOWN_FACTS = (RunStarted, CodeDeployed, AccountFunded, RegimeConfigured, BanditConfigured, StrategyConfigured)
+"""Facts of a configuration that hold nothing the kernel would have to know beyond what ``plan_of`` looks at."""
+
+
 def plan_of(events: Sequence[Event]) -> Plan:
     """The plan that a configuration's facts describe. Raises ``KernelRefused``."""
     of = {kind: [event for event in events if type(event) is kind] for kind in (*KNOWN_SETTINGS, StrategyConfigured)}
@@ -202,15 +220,20 @@ def plan_of(events: Sequence[Event]) -> Plan:
         raise KernelRefused(KernelFault.REGIMES, f"strategy {strategy.strategy!r} looks at regimes")
     if strategy.uses_presets or any(isinstance(event, PresetRequested) for event in events):
         raise KernelRefused(KernelFault.PRESETS, f"strategy {strategy.strategy!r} has presets")
-    for kind, known in KNOWN_SETTINGS.items():
-        _check_known(of[kind][0], known)
+    for event in events:
+        if type(event) in KNOWN_SETTINGS:
+            _check_known(event, KNOWN_SETTINGS[type(event)])
+        elif type(event) not in KNOWN_FACTS:
+            raise KernelRefused(KernelFault.UNKNOWN_SETTING, f"{type(event).__name__} is unknown to the kernel")
     kind_of = find(strategy.kind)
     listing: Any = of[InstrumentListed][0]
     venue: Any = of[VenueConfigured][0]
     limits: Any = of[LimitsSet][0]
     funded = sum((event.amount for event in events if isinstance(event, AccountFunded)), ZERO)
     parameters = validate(kind_of, strategy.parameters)
-    return Plan(strategy.strategy, kind_of, parameters, strategy.size, funded, listing, venue, limits)
+    return Plan(
+        strategy.strategy, kind_of, parameters, strategy.timeframe, strategy.size, funded, listing, venue, limits
+    )
 
 
 def _check_known(event: Event, known: frozenset[str]) -> None:

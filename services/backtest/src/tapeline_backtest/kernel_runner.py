@@ -21,9 +21,8 @@ from tapeline_backtest.runner import Finished
 from tapeline_common.core import Stamp, learn
 from tapeline_common.events import BarClosed, Event, OrderFilled
 from tapeline_common.money import ZERO, plain
-from tapeline_common.values import DataFault, DecimalText, Liquidity, OrderId, Side
+from tapeline_common.values import DataFault, Liquidity, OrderId, Side
 from tapeline_ledger import core as ledger
-from tapeline_marketdata.files import NUMBER_COLUMNS
 
 
 def run_kernel(opening: Sequence[Event], sources: Sequence[Source]) -> Finished:
@@ -32,6 +31,8 @@ def run_kernel(opening: Sequence[Event], sources: Sequence[Source]) -> Finished:
     if len(sources) != 1:
         count = len(sources)
         raise KernelRefused(KernelFault.SEVERAL_INSTRUMENTS, f"the kernel gear runs one file of bars, not {count}")
+    if sources[0].detail is not None:
+        raise KernelRefused(KernelFault.OTHER_BARS, f"{sources[0].detail.path}: the kernel gear fills on no finer bars")
     market = market_of(sources[0].file, plan)
     prepare(plan.strategy)
     started = time.perf_counter()
@@ -110,12 +111,9 @@ def filled(plan: Plan, market: Market, outcome: Outcome) -> Iterator[tuple[int, 
 
 def _gaps(source: Source) -> int:
     """Stretches of missing bars, each of which the replay says once."""
-    return int(np.count_nonzero(np.diff(source.file.columns.open_ns) != source.file.facts.timeframe_ns))
+    length_ns = source.file.facts.timeframe_ns
+    return int(np.count_nonzero(np.diff(source.file.columns.open_ns) != length_ns)) if length_ns else 0
 
 
 def _last_bar(source: Source) -> BarClosed:
-    columns, facts = source.file.columns, source.file.facts
-    last = len(columns) - 1
-    open_ns = int(columns.open_ns[last])
-    numbers = [DecimalText(columns.texts(name, last)[0]) for name in NUMBER_COLUMNS]
-    return BarClosed(source.instrument, facts.timeframe, open_ns, open_ns + facts.timeframe_ns, *numbers)
+    return next(source.file.bars(source.instrument, len(source.file) - 1))

@@ -367,6 +367,13 @@ _UNPLAIN = ("e", "n", "-")
 """What is in a float's text that is not plain: 1e-07, nan, inf, -0."""
 
 
+def longest_text_of(column: Any) -> int:
+    """Length of the longest number as the file prints it; 0 for binary floats, whose text is made."""
+    if pa.types.is_float64(column.type) or not len(column):
+        return 0
+    return int(pc.max(pc.utf8_length(column)).as_py())
+
+
 def text_bytes_of(column: Any) -> tuple[Bytes, Ints]:
     """``texts_of`` without an object per number: all of them behind each other in ASCII, and where each begins.
 
@@ -381,13 +388,6 @@ def text_bytes_of(column: Any) -> tuple[Bytes, Ints]:
         return joined, starts - starts[0]
     texts = [text.encode() for text in texts_of(column)]
     return np.frombuffer(b"".join(texts), dtype=np.uint8), np.cumsum([0, *map(len, texts)])
-
-
-def longest_text(column: Any) -> int:
-    """Length of the longest number as the file prints it; 0 for binary floats."""
-    if pa.types.is_float64(column.type) or not len(column):
-        return 0
-    return int(pc.max(pc.utf8_length(column)).as_py())
 
 
 _NO_BYTES = np.zeros(0, dtype=np.uint8)

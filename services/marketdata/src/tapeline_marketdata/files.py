@@ -30,7 +30,7 @@ from tapeline_marketdata.columns import (
     Ints,
     find_columns,
     is_trades,
-    longest_text,
+    longest_text_of,
     numbers_of,
     read_table,
     release_memory,
@@ -106,7 +106,7 @@ class BarColumns:
 
     def longest_text(self, name: str) -> int:
         """Length of the longest text of a number column as the file prints it; 0 for binary floats."""
-        return longest_text(self._printed[name])
+        return longest_text_of(self._printed[name])
 
 
 class BarFile:

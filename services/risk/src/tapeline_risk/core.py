@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tapeline_common import control
-from tapeline_common.bar_block import BarBlock, Floats, Passing
+from tapeline_common.bar_block import BarBlock, Passing
 from tapeline_common.core import FOREVER, NEVER, Core, Quiet, Stamp
 from tapeline_common.events import (
     AccountFunded,
@@ -104,7 +103,7 @@ class State:
         equity: cash plus positions at last prices, in account currency, kept up to date with every fact.
         reference: equity at the first fact of the UTC day, deposits of the day added.
         day_ends_ns: end of the UTC day of the latest fact.
-        highest: highest equity so far, deposits and withdrawals added.
+        highest: highest equity since drawdowns are limited, deposits and withdrawals added; of no meaning before.
         breached: losses that were said to be at their limit and not forgotten since: a daily loss until the next day or
             a resumption, a drawdown until a resumption.
     """
@@ -287,8 +286,7 @@ def learn_bar(state: State, bar: BarClosed, stamp: Stamp) -> None:
         book = state.books[bar.instrument] = Book()
     elif book.position and book.price is not None:
         state.equity += book.position * (Decimal(bar.close) - Decimal(book.price))
-        if state.equity > state.highest:
-            state.highest = state.equity
+        _keep_highest(state)
     book.price = bar.close
     book.price_ns = stamp.time_ns
 
@@ -299,31 +297,25 @@ def silent_until(state: State, block: BarBlock, start: int, stop: int) -> int:
     if book is None or book.price is None:
         return start
     stop = bisect_left(block.close_ns, state.day_ends_ns, start, stop)
-    if start == stop or not book.position or state.limits is None:
-        return stop
-    if state.limits.max_daily_loss is None and state.limits.max_drawdown is None:
+    limits = state.limits or _NO_LIMITS
+    is_watched = limits.max_daily_loss is not None or limits.max_drawdown is not None
+    if not is_watched or not book.position or start == stop:
         return stop
     if any(other.position for other in state.books.values() if other is not book):
         return start  # equity moves by the bars of several instruments at once
-    at_limit = _may_reach_limit(state, state.limits, book.position, Decimal(book.price), block.closes[start:stop])
-    first = int(np.argmax(at_limit))
-    return start + first if at_limit[first] else stop
-
-
-def _may_reach_limit(
-    state: State, limits: LimitsSet, position: Decimal, price: Decimal, closes: Floats
-) -> NDArray[np.bool_]:
-    """At which closes a loss may be at its limit: by floats, and a little sooner than by exact numbers."""
-    gains = float(position) * (closes - float(price))
-    slack = 1e-9 * float(abs(position)) * (float(price) + float(closes.max()))
-    found = np.zeros(len(closes), dtype=np.bool_)
+    # Equity at each close, in floats; a loss counts from where it is nearer to its limit than a float can be wrong.
+    price, position = float(book.price), float(book.position)
+    closes = block.closes[start:stop]
+    equity = float(state.equity) + position * (closes - price)
+    slack = 1e-9 * (abs(float(state.equity)) + abs(position) * (price + float(closes.max())))
+    losing = np.zeros(len(closes), dtype=bool)
     if limits.max_daily_loss is not None and HaltReason.DAILY_LOSS not in state.breached:
-        room = float(limits.max_daily_loss - (state.reference - state.equity))
-        found |= gains <= slack + 1e-9 * abs(room) - room
+        losing |= float(state.reference) - equity >= float(limits.max_daily_loss) - slack
     if limits.max_drawdown is not None and HaltReason.DRAWDOWN not in state.breached:
-        peaks = np.maximum.accumulate(np.maximum(gains, float(state.highest - state.equity)))
-        found |= peaks - gains >= (1 - 1e-9) * float(limits.max_drawdown) - slack
-    return found
+        highest = np.maximum.accumulate(np.maximum(equity, float(state.highest)))
+        losing |= highest - equity >= float(limits.max_drawdown) - slack
+    first = int(np.argmax(losing))
+    return start + first if losing[first] else stop
 
 
 def take_bars(state: State, block: BarBlock, start: int, stop: int, last: Stamp) -> None:
@@ -332,8 +324,9 @@ def take_bars(state: State, block: BarBlock, start: int, stop: int, last: Stamp)
     price = block.close_text(stop - 1)
     if book.position and book.price is not None:
         before = Decimal(book.price)
-        best = _best_close(block, start, stop, is_long=book.position > 0)
-        state.highest = max(state.highest, state.equity + book.position * (best - before))
+        if _is_drawdown_limited(state):
+            best = _best_close(block, start, stop, is_long=book.position > 0)
+            state.highest = max(state.highest, state.equity + book.position * (best - before))
         state.equity += book.position * (Decimal(price) - before)
     book.price = price
     book.price_ns = last.time_ns
@@ -346,6 +339,15 @@ def _best_close(block: BarBlock, start: int, stop: int, *, is_long: bool) -> Dec
     texts = {block.close_text(start + row) for row in np.flatnonzero(closes == best).tolist()}
     exact = [Decimal(text) for text in texts]
     return max(exact) if is_long else min(exact)
+
+
+def _is_drawdown_limited(state: State) -> bool:
+    return state.limits is not None and state.limits.max_drawdown is not None
+
+
+def _keep_highest(state: State) -> None:
+    if state.equity > state.highest and _is_drawdown_limited(state):
+        state.highest = state.equity
 
 
 def _begin_day(state: State, stamp: Stamp) -> None:
@@ -368,7 +370,7 @@ def learn_fill(state: State, event: OrderFilled, stamp: Stamp) -> None:
         book.price, book.price_ns = DecimalText(str(event.price)), stamp.time_ns
     filled = event.side.sign * event.quantity
     state.equity += filled * (Decimal(book.price) - event.price) - _fee(state, event)
-    state.highest = max(state.highest, state.equity)
+    _keep_highest(state)
     book.position += filled
     held = book.own.get(event.strategy, ZERO)
     book.own[event.strategy] = held + filled
@@ -439,10 +441,13 @@ def learn_funding(state: State, event: FundingPosted | BorrowPosted, stamp: Stam
         _begin_day(state, stamp)
     if event.currency == state.currency:
         state.equity += event.amount
-        state.highest = max(state.highest, state.equity)
+        _keep_highest(state)
 
 
 def learn_limits(state: State, event: LimitsSet, _stamp: Stamp) -> None:
+    """A drawdown is measured from when it is first limited."""
+    if not _is_drawdown_limited(state):
+        state.highest = state.equity
     state.limits = event
     state.settings = settings_of(event)
 

@@ -40,7 +40,7 @@ class Question:
         other_exposure: worst-case notional of all other instruments.
         other_open: how many other instruments have a position or an open order.
         daily_loss: equity lost since 00:00 UTC; negative for a gain.
-        drawdown: equity below its highest value so far, at least zero.
+        drawdown: equity below its highest value; of meaning while drawdowns are limited.
         exited_ns: when the order's strategy last left a position in the instrument.
     """
 
@@ -376,6 +376,8 @@ NEEDS: dict[Limit, str] = {
     price_stale: "max_price_age_ms",
     price_collar: "price_collar_bps",
     daily_loss: "max_daily_loss",
+    drawdown: "max_drawdown",
+    cool_down: "cool_down_ms",
     max_order_notional: "max_order_notional",
     max_position: "max_position",
     max_gross_exposure: "max_gross_exposure",
