@@ -28,6 +28,7 @@ from tapeline_common.events import (
     Event,
     FundingPublished,
     InstrumentListed,
+    LiquidationOrdered,
     OrderAccepted,
     OrderCanceled,
     OrderExpired,
@@ -36,18 +37,16 @@ from tapeline_common.events import (
     OrderSubmitted,
     VenueConfigured,
 )
-from tapeline_common.money import ZERO, is_multiple, plain
+from tapeline_common.money import ZERO, plain
 from tapeline_common.values import (
     CancelReason,
     InstrumentId,
     Liquidity,
-    OrderType,
-    Rejection,
     StrategyId,
     TimeInForce,
     TradingState,
 )
-from tapeline_execution import gate, matching, paths
+from tapeline_execution import admission, gate, liquidation, matching, paths
 from tapeline_execution.costs import Turnover, borrow_rate, tier_at
 from tapeline_execution.latency import Journey
 from tapeline_execution.paths import Met
@@ -145,7 +144,7 @@ def answer_submission(state: State, event: OrderSubmitted, stamp: Stamp) -> Sequ
     """Accept or reject what was received; silent about what execution withholds."""
     if event.client_order_id not in state.arriving:
         return ()
-    fault = _fault(state, event)
+    fault = admission.fault(state, event)
     if fault is not None:
         return (OrderRejected(event.order, event.client_order_id, *fault),)
     return (OrderAccepted(event.order, event.client_order_id, f"v{stamp.pos}"),)
@@ -171,9 +170,12 @@ def answer_bar(state: State, event: BarClosed, stamp: Stamp) -> Sequence[Event]:
         answers.extend(_borrowing(state, event))
     if state.matching_pos == pos:
         book = state.books[event.instrument]
-        session = _Session(state, book, event, pos)
-        for working in session.in_turn(book.orders.values()):
-            answers.extend(session.meet(working))
+        session = Session(state, book, event, pos)
+        if book.model is not None and book.model.costs.maintenance_margin:
+            answers.extend(liquidation.meet_on_margin(state, book, session, answers))
+        else:
+            for working in session.in_turn(book.orders.values()):
+                answers.extend(session.meet(working))
     return answers
 
 
@@ -190,7 +192,7 @@ def _borrowing(state: State, bar: BarClosed) -> Sequence[Event]:
     return charged
 
 
-class _Session:
+class Session:
     """One bar meeting one book: what the orders before this one have taken of its volume and of the positions."""
 
     def __init__(self, state: State, book: Book, bar: BarClosed, pos: int) -> None:
@@ -244,7 +246,7 @@ class _Session:
         terms = submitted.terms
         if terms.time_in_force is TimeInForce.DAY and self.day > working.submitted_day:
             return (OrderExpired(submitted.order, submitted.client_order_id),)
-        found = self._match(working)
+        found = self.match(working)
         if found is None:
             return _without_rest(working, working.remaining, reduced=False)
         quantity = self._quantity(working)
@@ -257,7 +259,7 @@ class _Session:
         answers.extend(_without_rest(working, working.remaining - quantity, reduced=reduced))
         return answers
 
-    def _match(self, working: Working) -> matching.Match | Found | None:
+    def match(self, working: Working) -> matching.Match | Found | None:
         if self.pricing is not None:
             found = self._find(working)
             return None if found is None else found[1]
@@ -345,60 +347,6 @@ def _without_rest(working: Working, rest: Decimal, *, reduced: bool) -> Sequence
     return (OrderCanceled(submitted.order, submitted.client_order_id, reason),)
 
 
-def _fault(state: State, event: OrderSubmitted) -> tuple[Rejection, str] | None:
-    """Why an order cannot be taken: the reason, and what to change."""
-    terms = event.terms
-    book = state.books.get(terms.instrument)
-    if book is None:
-        return Rejection.INSTRUMENT_UNKNOWN, f"instrument {terms.instrument} is not listed here"
-    if book.listing.venue not in state.venues:
-        return Rejection.INSTRUMENT_UNKNOWN, f"{terms.instrument} trades at {book.listing.venue}, which is not set up"
-    if event.client_order_id in state.working or event.client_order_id in state.used:
-        return Rejection.CLIENT_ORDER_ID_USED, f"client order id {event.client_order_id} was used before"
-    quantity, lot = terms.quantity, book.listing.lot_size
-    if not quantity.is_finite() or quantity <= 0 or not is_multiple(quantity, lot):
-        grid = "" if lot is None else f", in lots of {lot}"
-        return Rejection.QUANTITY_INVALID, f"quantity {quantity}: it must be positive{grid}"
-    return _price_fault(event, book) or _notional_fault(event, book)
-
-
-_HAS_LIMIT = (OrderType.LIMIT, OrderType.STOP_LIMIT)
-_HAS_STOP = (OrderType.STOP, OrderType.STOP_LIMIT)
-
-
-def _price_fault(event: OrderSubmitted, book: Book) -> tuple[Rejection, str] | None:
-    terms, tick = event.terms, book.listing.tick_size
-    for name, price, wanted in (
-        ("limit", terms.limit_price, terms.order_type in _HAS_LIMIT),
-        ("stop", terms.stop_price, terms.order_type in _HAS_STOP),
-    ):
-        if price is None:
-            if wanted:
-                return Rejection.PRICE_INVALID, f"a {terms.order_type} order needs a {name} price"
-        elif not wanted:
-            return Rejection.PRICE_INVALID, f"a {terms.order_type} order has no {name} price; it came with {price}"
-        elif not price.is_finite() or price <= 0 or not is_multiple(price, tick):
-            grid = "" if tick is None else f", in ticks of {tick}"
-            return Rejection.PRICE_INVALID, f"{name} price {price}: it must be positive{grid}"
-    return None
-
-
-def _notional_fault(event: OrderSubmitted, book: Book) -> tuple[Rejection, str] | None:
-    """Judged at the limit price, else at the last close; before the first bar a market order cannot be judged."""
-    least = book.listing.min_notional
-    if least is None:
-        return None
-    price = event.terms.limit_price
-    if price is None:
-        if book.bar is None:
-            return None
-        price = Decimal(book.bar.close)
-    notional = price * event.terms.quantity
-    if notional >= least:
-        return None
-    return Rejection.BELOW_MIN_NOTIONAL, f"{event.terms.quantity} at {price} is worth {plain(notional)}, below {least}"
-
-
 # ---- learning ----------------------------------------------------------------------------------------------------
 
 
@@ -443,7 +391,7 @@ def learn_funding_rate(state: State, event: FundingPublished, _stamp: Stamp) -> 
 
 def learn_borrowing(state: State, event: BorrowCharged, _stamp: Stamp) -> None:
     book = state.books[event.instrument]
-    short = sum((quantity for quantity in book.positions.values() if quantity < 0), ZERO)
+    short = liquidation.shorts(book.positions.values())
     _move(state, book.listing.quote, short * event.price * event.rate)
     state.unreported = True
 
@@ -471,8 +419,11 @@ def learn_bar(state: State, event: BarClosed, stamp: Stamp) -> None:
         if book.orders:
             state.matching_pos = stamp.pos
             _mark(book, event, stamp.pos)
-        if book.model is not None and book.model.recent is not None:
-            book.model.recent.take(event)
+        if book.model is not None:
+            if book.positions and book.model.costs.maintenance_margin:
+                state.matching_pos = stamp.pos
+            if book.model.recent is not None:
+                book.model.recent.take(event)
 
 
 def _mark(book: Book, bar: BarClosed, pos: int) -> None:
@@ -507,6 +458,13 @@ def learn_accepted(state: State, event: OrderAccepted, _stamp: Stamp) -> None:
 
 def learn_rejected(state: State, event: OrderRejected, _stamp: Stamp) -> None:
     state.arriving.pop(event.client_order_id, None)
+
+
+def learn_liquidation(state: State, event: LiquidationOrdered, stamp: Stamp) -> None:
+    """Our own order works like any other; its fill follows."""
+    submitted = OrderSubmitted(event.order, event.client_order_id, event.terms, stamp.pos, stamp.time_ns)
+    state.arriving[event.client_order_id] = (submitted, stamp)
+    learn_accepted(state, OrderAccepted(event.order, event.client_order_id, event.order), stamp)
 
 
 def learn_filled(state: State, event: OrderFilled, _stamp: Stamp) -> None:
@@ -577,6 +535,7 @@ _EVOLVES: dict[type[Event], Evolve[State]] = {
     OrderExpired: learn_finished,
     BalanceReported: learn_report,
     BorrowCharged: learn_borrowing,
+    LiquidationOrdered: learn_liquidation,
 }
 
 CORE: Core[State] = Core(
