@@ -166,6 +166,24 @@ class InstrumentLimits(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fie
     max_position: Decimal | None = None
 
 
+class SessionsScheduled(Event, frozen=True, gc=False):
+    """When an instrument trades. Without this fact it always does.
+
+    Attributes:
+        zone: whose local time the sessions are in.
+        weekly: sessions as minutes since Monday 00:00 local time, from and up to; past a week's end where it is later.
+        offsets: since when (UTC ns) local time is how many seconds ahead of UTC.
+        closed: days since 1970-01-01, local time, on which no session begins.
+    """
+
+    about: ClassVar[str] = "instrument"
+    instrument: InstrumentId
+    zone: str
+    weekly: tuple[tuple[int, int], ...]
+    offsets: tuple[tuple[int, int], ...]
+    closed: tuple[int, ...] = ()
+
+
 class LimitsSet(Event, frozen=True, gc=False):
     """What risk enforces. ``None`` means not limited. Notionals are in account currency, positions in base units.
 
@@ -814,6 +832,7 @@ SAYS: dict[str, tuple[type[Event], ...]] = {
         AccountFunded,
         VenueConfigured,
         CostsConfigured,
+        SessionsScheduled,
         LimitsSet,
         StrategyConfigured,
         RegimeConfigured,

@@ -74,6 +74,15 @@ class CostsTable(Table, frozen=True):
     short_selling: bool | None = None
 
 
+class CalendarTable(Table, frozen=True):
+    """A market's hours in its local time, such as ``sessions = ["Mon-Fri 09:30-16:00"]``."""
+
+    name: str
+    zone: str
+    sessions: tuple[str, ...]
+    closed: tuple[str, ...] = ()
+
+
 class InstrumentTable(Table, frozen=True):
     """What is traded. ``data`` and ``detail`` are files of bars; ``detail`` is for backtests only."""
 
@@ -176,6 +185,7 @@ class Settings(Table, frozen=True):
     regime: RegimeTable = RegimeTable()
     bandit: BanditTable = BanditTable()
     instrument: tuple[InstrumentTable, ...] = ()
+    calendar: tuple[CalendarTable, ...] = ()
     strategy: tuple[StrategyTable, ...] = ()
 
 

@@ -18,6 +18,7 @@ import msgspec
 from tapeline_backtest.feed import DetailUnusable, Source, bar_count, detail, script, source
 from tapeline_backtest.report import Report, Run, report
 from tapeline_backtest.runner import Finished, Progress, run_loop
+from tapeline_common.calendars import session_openings
 from tapeline_common.events import Parameters
 from tapeline_common.opening import instrument_id, opening_facts
 from tapeline_common.process import EXIT_CONFIGURATION, EXIT_ERROR
@@ -98,10 +99,11 @@ def backtest(to_json: bool, gear: str, folder: Path | None, config: Path | None,
         settings, files = _from_config(config, call) if config is not None else _from_call(call)
         settings = checked(_with_costs(_with_detail(settings, call), call))
         sources = _sources(settings, files, call["timeframe"])
+        sessions = session_openings(settings)
     except (BadFile, UnknownTimeframe, ConfigurationInvalid, DetailUnusable) as trouble:
         _end(str(trouble), EXIT_CONFIGURATION)
     settings = _with_timeframe(settings, sources)
-    opening = opening_facts(settings, realm=Realm.REPLAY, code_version=code_version())
+    opening = [*opening_facts(settings, realm=Realm.REPLAY, code_version=code_version()), *sessions]
     lines = script(opening, sources)
     if gear == "wire":
         from tapeline_backtest.wire_runner import WireFailed, run_wire

@@ -17,7 +17,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tapeline_common.events import DataRejected, Event, FeedOpened
+from tapeline_common.events import DataRejected, Event, FeedOpened, SessionsScheduled
+from tapeline_common.hours import Hours
 from tapeline_common.opening import Opening
 from tapeline_common.values import DataFault, InstrumentId
 from tapeline_marketdata.files import BarFile, file_digest
@@ -109,6 +110,7 @@ def detail(path: str, file: BarFile, coarse: BarFile) -> Detail:
 
 def script(opening: Sequence[Opening], sources: Sequence[Source]) -> Iterator[Outside]:
     """Everything a replay says, in order: configuration, sources, then bars by closing time."""
+    hours = {each.event.instrument: Hours(each.event) for each in opening if isinstance(each.event, SessionsScheduled)}
     start_ns = min(int(each.file.columns.open_ns[0]) for each in sources)
     for each in opening:
         yield Outside(each.author, f"{each.slot}#1", each.event, start_ns)
@@ -117,22 +119,26 @@ def script(opening: Sequence[Opening], sources: Sequence[Source]) -> Iterator[Ou
         if one.detail is not None:
             yield Outside("marketdata", f"detail:{one.instrument}", one.detail_opened, start_ns)
     if len(sources) == 1:
-        yield from bars_of(sources[0])
+        yield from bars_of(sources[0], hours.get(sources[0].instrument))
         return
-    lanes = [((outside.time_ns, lane, outside) for outside in bars_of(one)) for lane, one in enumerate(sources)]
+    lanes = [_lane(lane, bars_of(one, hours.get(one.instrument))) for lane, one in enumerate(sources)]
     for _, _, outside in heapq.merge(*lanes, key=lambda entry: entry[:2]):
         yield outside
 
 
-def bars_of(one: Source) -> Iterator[Outside]:
+def _lane(lane: int, bars: Iterator[Outside]) -> Iterator[tuple[int, int, Outside]]:
+    return ((outside.time_ns, lane, outside) for outside in bars)
+
+
+def bars_of(one: Source, hours: Hours | None = None) -> Iterator[Outside]:
     """One instrument's bars; finer ones before the bar that they make up."""
     if one.detail is None:
-        return _bars_of(one)
-    return heapq.merge(_detail_of(one, one.detail), _bars_of(one), key=lambda outside: outside.time_ns)
+        return _bars_of(one, hours)
+    return heapq.merge(_detail_of(one, one.detail), _bars_of(one, hours), key=lambda outside: outside.time_ns)
 
 
-def _bars_of(one: Source) -> Iterator[Outside]:
-    """One file's bars, each gap said before the bar that ends it."""
+def _bars_of(one: Source, hours: Hours | None) -> Iterator[Outside]:
+    """One file's bars, each gap said before the bar that ends it. What lies outside trading hours is no gap."""
     facts = one.file.facts
     length_ns = facts.timeframe_ns
     prefix = f"bar:{one.instrument}:{facts.timeframe}:"
@@ -142,8 +148,11 @@ def _bars_of(one: Source) -> Iterator[Outside]:
             open_ns, close_ns = raw.open_ns, raw.close_ns
             if open_ns != expected_ns:
                 missing = (open_ns - expected_ns) // length_ns
-                gap = DataRejected(one.instrument, DataFault.GAP, expected_ns, f"{missing} bars missing")
-                yield Outside("marketdata", f"gap:{one.instrument}:{expected_ns}", gap, close_ns)
+                if hours is not None:
+                    missing = hours.bars_between(expected_ns, open_ns, length_ns)
+                if missing or hours is None:
+                    gap = DataRejected(one.instrument, DataFault.GAP, expected_ns, f"{missing} bars missing")
+                    yield Outside("marketdata", f"gap:{one.instrument}:{expected_ns}", gap, close_ns)
             expected_ns = close_ns
             yield Outside("marketdata", f"{prefix}{open_ns}", raw, close_ns)
 

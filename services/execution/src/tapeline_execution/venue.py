@@ -35,8 +35,10 @@ from tapeline_common.events import (
     OrderFilled,
     OrderRejected,
     OrderSubmitted,
+    SessionsScheduled,
     VenueConfigured,
 )
+from tapeline_common.hours import Hours
 from tapeline_common.money import ZERO, plain
 from tapeline_common.values import (
     CancelReason,
@@ -70,6 +72,7 @@ class Working:
         first_pos: position of the first bar it met; 0 before that.
         triggered_pos: position of the bar that touched its stop price; 0 before that.
         journey: its way to the venue, where latency is configured.
+        expires_ns: end of the session of a DAY order, where the instrument has trading hours.
     """
 
     submitted: OrderSubmitted
@@ -80,6 +83,7 @@ class Working:
     first_pos: int = 0
     triggered_pos: int = 0
     journey: Journey | None = None
+    expires_ns: int = 0
 
 
 @dataclass(slots=True)
@@ -91,6 +95,7 @@ class Book:
         seen_ns: the latest close of any bar heard; a bar that opened before it fills nothing.
         orders: by client order id, in order of arrival.
         positions: signed quantity by strategy, flat ones left out; what reduce-only orders may close.
+        hours: when it trades; ``None`` where it always does.
         model: costs beyond a flat fee and a fixed slippage; ``None`` where none are configured.
     """
 
@@ -100,6 +105,7 @@ class Book:
     orders: dict[str, Working] = field(default_factory=dict)
     positions: dict[StrategyId, Decimal] = field(default_factory=dict)
     model: Model | None = None
+    hours: Hours | None = None
 
 
 @dataclass(slots=True)
@@ -200,6 +206,7 @@ class Session:
         venue = state.venues[listing.venue]
         self.listing = listing
         self.pos = pos
+        self.open_ns = bar.open_ns
         self.day = bar.open_ns // DAY_NS
         self.prices = matching.prices_of(bar)
         self.left = matching.allowance(venue.participation, self.prices.volume, listing.lot_size)
@@ -244,7 +251,7 @@ class Session:
     def meet(self, working: Working) -> Sequence[Event]:
         submitted = working.submitted
         terms = submitted.terms
-        if terms.time_in_force is TimeInForce.DAY and self.day > working.submitted_day:
+        if terms.time_in_force is TimeInForce.DAY and self._is_over(working):
             return (OrderExpired(submitted.order, submitted.client_order_id),)
         found = self.match(working)
         if found is None:
@@ -258,6 +265,12 @@ class Session:
         reduced = terms.reduce_only and self._reducible(working) == 0
         answers.extend(_without_rest(working, working.remaining - quantity, reduced=reduced))
         return answers
+
+    def _is_over(self, working: Working) -> bool:
+        """The day of a DAY order: its session where there are trading hours, else the UTC day."""
+        if working.expires_ns:
+            return self.open_ns >= working.expires_ns
+        return self.day > working.submitted_day
 
     def match(self, working: Working) -> matching.Match | Found | None:
         if self.pricing is not None:
@@ -365,6 +378,12 @@ def learn_costs(state: State, event: CostsConfigured, _stamp: Stamp) -> None:
             book.model = model_of(event, book.listing, book.model)
 
 
+def learn_sessions(state: State, event: SessionsScheduled, _stamp: Stamp) -> None:
+    book = state.books.get(event.instrument)
+    if book is not None:
+        book.hours = Hours(event)
+
+
 def learn_listing(state: State, event: InstrumentListed, _stamp: Stamp) -> None:
     book = state.books.get(event.instrument)
     if book is None:
@@ -408,6 +427,8 @@ def learn_bar(state: State, event: BarClosed, stamp: Stamp) -> None:
     book.bar = event
     open_ns = event.open_ns
     fills = open_ns >= book.seen_ns
+    if fills and book.hours is not None:
+        fills = book.hours.meets(open_ns, event.close_ns)
     if event.close_ns > book.seen_ns:
         book.seen_ns = event.close_ns
     if open_ns >= state.next_day_ns:
@@ -452,6 +473,9 @@ def learn_accepted(state: State, event: OrderAccepted, _stamp: Stamp) -> None:
     working = Working(submitted, event.venue_order_id, terms.quantity, day)
     if book.model is not None and book.model.latency_ns:
         working.journey = Journey(arrived.time_ns + book.model.latency_ns)
+    if book.hours is not None and terms.time_in_force is TimeInForce.DAY:
+        session = book.hours.session_at(arrived.time_ns)
+        working.expires_ns = 0 if session is None else session[1]
     book.orders[event.client_order_id] = working
     state.working[event.client_order_id] = terms.instrument
 
@@ -523,6 +547,7 @@ _EVOLVES: dict[type[Event], Evolve[State]] = {
     **dict.fromkeys(control.AFTER, learn_control),
     VenueConfigured: learn_venue,
     CostsConfigured: learn_costs,
+    SessionsScheduled: learn_sessions,
     InstrumentListed: learn_listing,
     AccountFunded: learn_funding,
     OrderSubmitted: learn_submission,
