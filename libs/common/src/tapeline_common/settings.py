@@ -84,7 +84,7 @@ class CalendarTable(Table, frozen=True):
 
 
 class InstrumentTable(Table, frozen=True):
-    """What is traded. ``data`` and ``detail`` are files of bars; ``detail`` is for backtests only."""
+    """What is traded. ``data`` and ``detail`` are files of bars, ``funding`` is one of rates; both for backtests."""
 
     name: str
     venue: str = "sim"
@@ -94,6 +94,7 @@ class InstrumentTable(Table, frozen=True):
     calendar: str = "24/7"
     data: str = ""
     detail: str = ""
+    funding: str = ""
     costs: CostsTable = CostsTable()
 
 

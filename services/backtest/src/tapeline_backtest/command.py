@@ -38,6 +38,7 @@ from tapeline_common.values import IntrabarPath, Realm
 from tapeline_common.version import code_version
 from tapeline_common.wiring import checked
 from tapeline_marketdata.files import BadFile, read_bars
+from tapeline_marketdata.funding import read_funding
 from tapeline_marketdata.timeframe import UnknownTimeframe
 
 QUOTES = ("USDT", "USDC", "BUSD", "USD", "EUR", "GBP", "JPY", "BTC", "ETH")
@@ -88,6 +89,7 @@ ZERO, ONE = Decimal(0), Decimal(1)
 @click.option("--data", "data", multiple=True, help="Parquet or CSV file of bars; repeat for several instruments.")
 @click.option("--instrument", "names", multiple=True, help="Name such as BTC/USD for each --data, in order.")
 @click.option("--detail", multiple=True, help="File of finer bars to fill on; repeat for several, in order.")
+@click.option("--funding", multiple=True, help="File of funding rates; repeat for several, in order.")
 @click.option("-i", "--timeframe", help="Length of the files' bars, where it cannot be told from them.")
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="A tapeline.toml: the same file as live.")
 @click.option("--gear", type=click.Choice(["loop", "wire"]), default="loop", show_default=True)
@@ -97,7 +99,7 @@ def backtest(to_json: bool, gear: str, folder: Path | None, config: Path | None,
     """Run a strategy over recorded bars and report what it would have done."""
     try:
         settings, files = _from_config(config, call) if config is not None else _from_call(call)
-        settings = checked(_with_costs(_with_detail(settings, call), call))
+        settings = checked(_with_costs(_with_files(settings, call), call))
         sources = _sources(settings, files, call["timeframe"])
         sessions = session_openings(settings)
     except (BadFile, UnknownTimeframe, ConfigurationInvalid, DetailUnusable) as trouble:
@@ -205,15 +207,16 @@ def _with_costs(settings: Settings, call: dict[str, Any]) -> Settings:
     return msgspec.structs.replace(settings, venue=msgspec.structs.replace(settings.venue, **given))
 
 
-def _with_detail(settings: Settings, call: dict[str, Any]) -> Settings:
-    """Files of --detail belong to the instruments of --instrument, else to all of them, in order."""
+def _with_files(settings: Settings, call: dict[str, Any]) -> Settings:
+    """Files of --detail and --funding belong to the instruments of --instrument, else to all of them, in order."""
     names = call["names"] or [table.name for table in settings.instrument]
-    if len(call["detail"]) > len(names):
-        raise click.UsageError(f"{len(call['detail'])} --detail for {len(names)} instruments: give one for each")
-    paths = dict(zip(names, call["detail"], strict=False))
-    instruments = tuple(
-        msgspec.structs.replace(table, detail=paths.get(table.name, table.detail)) for table in settings.instrument
-    )
+    given: dict[str, dict[str, str]] = {}
+    for key in ("detail", "funding"):
+        if len(call[key]) > len(names):
+            raise click.UsageError(f"{len(call[key])} --{key} for {len(names)} instruments: give one for each")
+        for name, path in zip(names, call[key], strict=False):
+            given.setdefault(name, {})[key] = path
+    instruments = tuple(msgspec.structs.replace(table, **given.get(table.name, {})) for table in settings.instrument)
     return msgspec.structs.replace(settings, instrument=instruments)
 
 
@@ -253,9 +256,11 @@ def _sources(settings: Settings, files: dict[str, str], timeframe: str | None) -
 def _source(table: InstrumentTable, path: str, timeframe: str | None) -> Source:
     bars = read_bars(path, timeframe=timeframe)
     one = source(instrument_id(table), path, bars)
-    if not table.detail:
-        return one
-    return replace(one, detail=detail(table.detail, read_bars(table.detail), bars))
+    return replace(
+        one,
+        detail=detail(table.detail, read_bars(table.detail), bars) if table.detail else None,
+        funding=read_funding(table.funding) if table.funding else None,
+    )
 
 
 def _report(settings: Settings, sources: list[Source], finished: Finished, gear: str) -> Report:

@@ -3,6 +3,9 @@
 A bar is said when it closes. Bars that close together are said in the order of their instruments. Missing bars become
 facts. Files are read strictly: a backtest on bad data is refused, with the row named. Nothing is recorded here.
 
+Funding rates are said when they took effect, after the bars that close then. A rate without a mark price of its own is
+of the last close before it.
+
 Where an instrument has finer bars as well, they are said before the bar that they make up, if they make up all of it:
 the venue then fills on them and not on that bar. A bar whose detail is incomplete is said alone and fills by itself.
 """
@@ -12,16 +15,18 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tapeline_common.events import DataRejected, Event, FeedOpened, SessionsScheduled
+from tapeline_common.events import DataRejected, Event, FeedOpened, FundingPublished, SessionsScheduled
 from tapeline_common.hours import Hours
 from tapeline_common.opening import Opening
 from tapeline_common.values import DataFault, InstrumentId
 from tapeline_marketdata.files import BarFile, file_digest
+from tapeline_marketdata.funding import FundingFile
 
 
 class Outside(msgspec.Struct, frozen=True, gc=False):
@@ -58,6 +63,7 @@ class Source:
     file: BarFile
     digest: str
     detail: Detail | None = None
+    funding: FundingFile | None = None
 
     @property
     def opened(self) -> FeedOpened:
@@ -118,6 +124,8 @@ def script(opening: Sequence[Opening], sources: Sequence[Source]) -> Iterator[Ou
         yield Outside("marketdata", f"feed:{one.instrument}", one.opened, start_ns)
         if one.detail is not None:
             yield Outside("marketdata", f"detail:{one.instrument}", one.detail_opened, start_ns)
+        if one.funding is not None:
+            yield Outside("marketdata", f"funding:{one.instrument}", _funding_opened(one, one.funding), start_ns)
     if len(sources) == 1:
         yield from bars_of(sources[0], hours.get(sources[0].instrument))
         return
@@ -131,10 +139,13 @@ def _lane(lane: int, bars: Iterator[Outside]) -> Iterator[tuple[int, int, Outsid
 
 
 def bars_of(one: Source, hours: Hours | None = None) -> Iterator[Outside]:
-    """One instrument's bars; finer ones before the bar that they make up."""
-    if one.detail is None:
-        return _bars_of(one, hours)
-    return heapq.merge(_detail_of(one, one.detail), _bars_of(one, hours), key=lambda outside: outside.time_ns)
+    """One instrument's bars; finer ones before the bar that they make up, funding after the bars that close then."""
+    lanes = [_bars_of(one, hours)]
+    if one.detail is not None:
+        lanes.insert(0, _detail_of(one, one.detail))
+    if one.funding is not None:
+        lanes.append(_funding_of(one, one.funding))
+    return lanes[0] if len(lanes) == 1 else heapq.merge(*lanes, key=lambda outside: outside.time_ns)
 
 
 def _bars_of(one: Source, hours: Hours | None) -> Iterator[Outside]:
@@ -167,6 +178,30 @@ def _detail_of(one: Source, finer: Detail) -> Iterator[Outside]:
         for index in np.flatnonzero(used).tolist():
             bar = bars[index]
             yield Outside("marketdata", f"{prefix}{bar.open_ns}", bar, bar.close_ns)
+
+
+def _funding_opened(one: Source, funding: FundingFile) -> FeedOpened:
+    return FeedOpened(
+        instrument=one.instrument,
+        source=funding.path.replace("\\", "/").rpartition("/")[2],
+        timeframe="funding",
+        detail=f"sha256 {file_digest(funding.path)}; {len(funding)} rates",
+    )
+
+
+def _funding_of(one: Source, funding: FundingFile) -> Iterator[Outside]:
+    """The rates that took effect while there were bars."""
+    priced = one.file if one.detail is None else one.detail.file
+    close_ns = priced.columns.open_ns + priced.facts.timeframe_ns
+    last_ns = int(one.file.columns.open_ns[-1]) + one.file.facts.timeframe_ns
+    rows = np.searchsorted(close_ns, funding.time_ns, side="right") - 1
+    for index, (time_ns, row) in enumerate(zip(funding.time_ns.tolist(), rows.tolist(), strict=True)):
+        if row < 0 or time_ns > last_ns:
+            continue
+        close = priced.columns.texts("close", row, row + 1)[0]
+        mark = Decimal(close) if funding.marks is None else funding.marks[index]
+        event = FundingPublished(one.instrument, funding.rates[index], mark)
+        yield Outside("marketdata", f"funding:{one.instrument}:{time_ns}", event, time_ns)
 
 
 def bar_count(sources: Sequence[Source]) -> int:
