@@ -78,11 +78,13 @@ class Plain:
         opened, high, low, _, _ = (column[index] for column in self.columns)
         sign = 1 if self.wanted > self.held else -1
         extreme = high if sign > 0 else low
-        arrived = opened + (extreme - opened) * UP.divide(Decimal(LATENCY_MS), Decimal(60_000))
+        against = decimal.Context(prec=12, rounding=decimal.ROUND_CEILING if sign > 0 else decimal.ROUND_FLOOR)
+        arrived = against.plus(opened + (extreme - opened) * UP.divide(Decimal(LATENCY_MS), Decimal(60_000)))
         known = slice(max(0, index - WINDOW), index)
         squares, volume = sum(self.squares[known], Decimal(0)), sum(self.columns[4][known], Decimal(0))
         root = UP.plus(WIDE.sqrt(UP.divide(squares, volume)))
-        price = arrived + sign * arrived * (SPREAD_BPS / 10_000 + IMPACT * root)
+        paid = UP.plus(arrived * SPREAD_BPS / 10_000) + UP.plus(arrived * IMPACT * root)
+        price = against.plus(arrived + sign * paid)
         self.cash -= sign * price + price * FEE
         self.slippage += sign * (price - opened)
         self.held = self.wanted
