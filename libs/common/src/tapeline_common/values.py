@@ -79,10 +79,14 @@ class IntrabarPath(StrEnum):
 
 
 class Purpose(StrEnum):
-    """Why an order exists. A FLATTEN order only ever reduces a position and is allowed while flattening."""
+    """Why an order exists. A FLATTEN order only ever reduces a position and is allowed while flattening.
+
+    LIQUIDATION: the venue's own order, closing what the account can no longer carry.
+    """
 
     SIGNAL = "SIGNAL"
     FLATTEN = "FLATTEN"
+    LIQUIDATION = "LIQUIDATION"
 
 
 class Regime(StrEnum):
@@ -224,6 +228,8 @@ class Rejection(StrEnum):
     QUANTITY_INVALID = "QUANTITY_INVALID"
     PRICE_INVALID = "PRICE_INVALID"
     BELOW_MIN_NOTIONAL = "BELOW_MIN_NOTIONAL"
+    MARGIN_INSUFFICIENT = "MARGIN_INSUFFICIENT"
+    SHORT_NOT_ALLOWED = "SHORT_NOT_ALLOWED"
     ORDER_UNKNOWN = "ORDER_UNKNOWN"
 
 
@@ -234,6 +240,7 @@ class CancelReason(StrEnum):
     FILL_OR_KILL = "FILL_OR_KILL"
     STRATEGY_DISABLED = "STRATEGY_DISABLED"
     REDUCE_ONLY = "REDUCE_ONLY"
+    LIQUIDATION = "LIQUIDATION"
     REQUESTED = "REQUESTED"
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from nats.aio.client import Client
 
+from tapeline_common.calendars import session_openings
 from tapeline_common.events import Event
 from tapeline_common.frames import FramePlan
 from tapeline_common.metrics import Metrics
@@ -95,6 +96,7 @@ async def _open(process: Process, client: Client, server: Server, store: Store) 
     """Record what the configuration says and the tape does not, then let the operator in."""
     env = process.environment
     wanted = opening_facts(process.settings, realm=env.realm, code_version=code_version(), tape=env.tape)
+    wanted += session_openings(process.settings)
     for author, identity, event in changed(wanted, await _recorded_configuration(store)):
         receipt = await server.recorder.append_local(author, Answer(0, (Draft(event, identity),)))
         if not receipt.ok:
