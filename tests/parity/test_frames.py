@@ -21,7 +21,7 @@ from tapeline_common.commands_run import default_config
 from tapeline_common.core import FOREVER, Core, Quiet
 from tapeline_common.events import BarClosed
 from tapeline_common.frame_follower import Forecaster, FrameFollower
-from tapeline_common.frames import Frame, Reply, decode_for_service, encode, plan_of
+from tapeline_common.frames import Frame, Reply, decode_for_service, plan_of
 from tapeline_common.loop import Loop
 from tapeline_common.opening import instrument_id, opening_facts
 from tapeline_common.settings import InstrumentTable, RegimeTable, RiskTable, Settings, StrategyTable, VenueTable, parse
@@ -95,8 +95,8 @@ class Replay:
         """Until nothing can be done before more is fed."""
         while True:
             previews = self.gate.previews()
-            for name, preview in previews:
-                self.gate.take_forecast(name, self.heard_by[name].hear(decode_for_service(encode(preview))))
+            for name, _, payload in previews:
+                self.gate.take_forecast(name, self.heard_by[name].hear(decode_for_service(payload)))
             requests = self.gate.requests()
             for request in requests:
                 self.frames[request.service] += 1

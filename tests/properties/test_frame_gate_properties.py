@@ -29,7 +29,7 @@ from tapeline_common.events import (
 )
 from tapeline_common.follower import Follower
 from tapeline_common.frame_follower import Forecaster, FrameFollower
-from tapeline_common.frames import Preview, decode_for_service, encode, plan_of
+from tapeline_common.frames import Preview, decode_for_service, plan_of
 from tapeline_common.loop import Loop
 from tapeline_common.sequencer import Admitted, Recorded, Sequencer
 from tapeline_common.values import HaltReason, InstrumentId, Realm, StrategyId, TrainingFault
@@ -255,7 +255,7 @@ class Replay:
         frames: list[tuple[str, bytes]] = []
         previews: list[tuple[str, bytes]] = []
         while True:
-            previews += [(name, encode(preview)) for name, preview in self.gate.previews()]
+            previews += [(name, payload) for name, _, payload in self.gate.previews()]
             if not frames:
                 requests = self.gate.requests()
                 frames = [(each.service, each.encode()) for each in requests]

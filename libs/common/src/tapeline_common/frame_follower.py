@@ -213,6 +213,7 @@ class Forecaster:
 
     def __init__(self, service: Service) -> None:
         self._cores = in_author_order(service.cores)
+        self._hears = {core.name: frozenset(core.hears) for core in self._cores}
         self._states = {core.name: core.initial() for core in self._cores}
         self._clocks_ns = dict.fromkeys(self._states, 0)
         self._workers = {worker.asked_by: worker for worker in service.workers}
@@ -251,7 +252,7 @@ class Forecaster:
         return found
 
     def _hear(self, core: Core[Any], author: str, event: Event, time_ns: int, *, caused: bool) -> Sequence[Event]:
-        if type(event) not in core.hears:
+        if type(event) not in self._hears[core.name]:
             return ()
         self._clocks_ns[core.name] = max(self._clocks_ns[core.name], time_ns)
         stamp: Any = TimeStamp(self._clocks_ns[core.name])

@@ -154,6 +154,16 @@ def encode_frame(frame: Frame, facts: Iterable[bytes], lines: Iterable[bytes]) -
     return encode(raw)
 
 
+class _RawPreview(msgspec.Struct, frozen=True, tag="Preview"):
+    number: int
+    facts: tuple[msgspec.Raw, ...]
+
+
+def encode_preview(number: int, facts: Iterable[bytes]) -> bytes:
+    """A preview of facts that are encoded already."""
+    return encode(_RawPreview(number, tuple(map(msgspec.Raw, facts))))
+
+
 def plan_of(services: Iterable[Service]) -> FramePlan:
     """Who hears what, who may answer it, and who may go ahead: read off the tables of these services."""
     known = tuple(services)

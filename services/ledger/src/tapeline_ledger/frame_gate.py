@@ -28,12 +28,12 @@ from tapeline_common.frames import (
     Frame,
     FramePlan,
     Outside,
-    Preview,
     Reply,
     Said,
     ServicePlan,
     encode,
     encode_frame,
+    encode_preview,
     may_answer,
 )
 from tapeline_common.sequencer import MAX_ID_LENGTH, Recorded, Refused, Sequencer
@@ -226,6 +226,7 @@ class FrameGate:
         self._certain = 0
         self._given = 0
         self._assumed: _Service | None = None
+        self._quiet_lines = 0
         self._marks: dict[int, _Mark] = {}
 
     # ---- what the driver sees ----------------------------------------------------------------------------------
@@ -263,10 +264,10 @@ class FrameGate:
             and not any(service.asked or service.pending for service in self._services.values())
         )
 
-    def previews(self) -> list[tuple[str, Preview]]:
-        """What may be sent ahead now."""
-        found = ((service.name, self._preview(service)) for service in self._ahead)
-        return [(name, preview) for name, preview in found if preview is not None]
+    def previews(self) -> list[tuple[str, int, bytes]]:
+        """What may be sent ahead now: service, number, and the encoded ``Preview``."""
+        found = ((service, self._preview(service)) for service in self._ahead)
+        return [(service.name, service.number, payload) for service, payload in found if payload]
 
     def requests(self) -> list[Request]:
         """Go on as far as possible, and say whom to ask. Only when every request was answered."""
@@ -425,6 +426,7 @@ class FrameGate:
         assert not self._marks, "one assumption at a time"
         self._assumed = service
         self._advance(self._taken)
+        self._quiet_lines = 0
         lines = self._lines_for(service) if self._next > self.sequencer.pos else ()
         if not lines:
             self._advance(min(self._taken + service.size, self.fed))
@@ -447,6 +449,7 @@ class FrameGate:
             found.append(line)
             if line.outside.time_ns > quiet_until_ns:
                 break
+            self._quiet_lines += 1
         return tuple(found)
 
     def _is_forecast_silent(self, kind: type[Event], number: int) -> bool:
@@ -487,18 +490,18 @@ class FrameGate:
                     break
         return limits
 
-    def _preview(self, service: _Service) -> Preview | None:
+    def _preview(self, service: _Service) -> bytes:
         if len(service.previews) >= PREVIEWS:
-            return None
+            return b""
         until = min(self.fed, service.previewed + PREVIEW)
         lines = range(max(service.previewed, self._lines_dropped), until)
         heard = [line for line in lines if type(self._lines[line - self._lines_dropped].outside.event) in service.hears]
         service.previewed = until
         if not heard:
-            return None
+            return b""
         service.previews.append(heard)
         service.number += 1
-        return Preview(service.number, tuple(self._lines[line - self._lines_dropped].outside for line in heard))
+        return encode_preview(service.number, [self._lines[line - self._lines_dropped].payload for line in heard])
 
     # ---- what was assumed --------------------------------------------------------------------------------------
 
@@ -517,11 +520,24 @@ class FrameGate:
             if cause in self._marks:
                 self._rewind(cause)
             came = self._taken - before + max(0, cause - head - 1)
-            service.size = max(min(LEAST, self._most), min(self._most, (service.size + 2 * came) // 2))
-        elif self._taken - before + service.last_sent - head >= service.size:
-            service.size = min(self._most, 2 * service.size)
+            self._take_quiet_lines(cause - head - 1)
+            service.size = max(min(LEAST, self._most), min(self._most, (service.size + 3 * came) // 2))
+        else:
+            if self._taken - before + service.last_sent - head >= service.size:
+                service.size = min(self._most, 2 * service.size)
+            self._take_quiet_lines(service.last_sent - head)
         self._marks.clear()
         self._set_certain(self.sequencer.pos)
+
+    def _take_quiet_lines(self, count: int) -> None:
+        """Record the next outside facts as handled: of those that were sent, these met with silence everywhere."""
+        until = self._taken + min(count, self._quiet_lines)
+        while self._taken < until:
+            line = self._lines[self._taken - self._lines_dropped]
+            outside = line.outside
+            self._taken += 1
+            self._next += 1
+            self._keep(self.sequencer.record(outside.author, outside.event, line.id, 0, 0, outside.time_ns))
 
     def _rewind(self, pos: int) -> None:
         mark, sequencer = self._marks[pos], self.sequencer

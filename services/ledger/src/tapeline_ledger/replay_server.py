@@ -22,7 +22,7 @@ import msgspec
 
 from tapeline_common import subjects
 from tapeline_common.frame_follower import FrameFollower
-from tapeline_common.frames import Forecast, FramePlan, Reply, decode_reply, encode
+from tapeline_common.frames import Forecast, FramePlan, Reply, decode_reply
 from tapeline_common.sequencer import Recorded
 from tapeline_common.tape import Receipt
 from tapeline_common.tape_nats import (
@@ -141,8 +141,8 @@ class ReplayServer:
             self._woken.clear()
             while self._replies:
                 self._take(*self._replies.popleft())
-            for name, preview in gate.previews():
-                await self._send(name, preview.number, encode(preview))
+            for name, number, payload in gate.previews():
+                await self._send(name, number, payload)
             while not self._asked:
                 requests = gate.requests()
                 self._hand_over()
