@@ -236,6 +236,15 @@ def test_a_late_stop_goes_off_no_better_than_on_arrival() -> None:
     assert [(fill.price, costs_of(fill).latency) for fill in fills] == [(101, Decimal("0.5")), (105, 0)]
 
 
+def test_an_order_on_its_way_arrives_when_latency_is_taken_back() -> None:
+    """Costs changed in between: it takes the next open, neither late nor lost."""
+    one = late(90_000, [bar(0), order(), bar(1)])
+    assert one.fills == []
+    one.hear(CostsConfigured("sim"))
+    one.hear(bar(2, open_="101"))
+    assert prices(one) == [(BUY, 101)]
+
+
 def test_without_latency_orders_have_no_journey() -> None:
     """Nothing to remember."""
     one = trade(setup(costs(slippage_bps="1")), [bar(0), order()])

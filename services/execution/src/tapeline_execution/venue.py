@@ -378,6 +378,9 @@ def learn_costs(state: State, event: CostsConfigured, _stamp: Stamp) -> None:
     for book in state.books.values():
         if book.listing.venue == event.venue:
             book.model = model_of(event, book.listing, book.model)
+            if book.model is None or not book.model.latency_ns:
+                for working in book.orders.values():
+                    working.journey = None  # what was on its way has arrived
 
 
 def learn_sessions(state: State, event: SessionsScheduled, _stamp: Stamp) -> None:
