@@ -35,7 +35,11 @@ from tapeline_ledger.recorder import Recorder
 from tapeline_ledger.store import Store
 
 PROGRESS_S = 0.25
-"""Progress is told after each commit and at least this often, so that silence means trouble."""
+"""Progress is told at least this often, so that silence means trouble."""
+
+PROGRESS_PAUSE_S = 0.02
+"""Live, the head is told this long after a commit: it only matters to who missed the commit's last fact, and wakes
+everybody. In lock step it is told after each commit, because the replay's end is read off it."""
 
 MOST_REPLY_BYTES = 4_000_000
 MOST_REQUEST_BYTES = 4_000_000
@@ -102,6 +106,7 @@ class Server:
         self._encoder = msgspec.json.Encoder()
         self._subjects: dict[tuple[str, str, str], str] = {}
         self._outbox: list[tuple[str, bytes]] = []
+        self._moved = asyncio.Event()
 
     @property
     def mirror_state(self) -> MirrorState | None:
@@ -157,7 +162,10 @@ class Server:
     async def finished(self, new: Sequence[Recorded]) -> None:
         await self._flush_replies()
         if new:
-            await self._send_progress()
+            if self._realm is Realm.REPLAY:
+                await self._send_progress()
+            else:
+                self._moved.set()
             if self._mirror is not None:
                 self._mirror.wake()
 
@@ -217,7 +225,13 @@ class Server:
     async def _tell_progress(self) -> None:
         while True:
             await self._send_progress()
-            await asyncio.sleep(PROGRESS_S)
+            await asyncio.sleep(PROGRESS_PAUSE_S)
+            try:
+                await asyncio.wait_for(self._moved.wait(), PROGRESS_S)
+            except TimeoutError:
+                continue
+            self._moved.clear()
+            await asyncio.sleep(PROGRESS_PAUSE_S)
 
     async def _send_progress(self) -> None:
         books = self.recorder.books
