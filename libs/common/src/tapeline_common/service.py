@@ -30,6 +30,12 @@ RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 PROGRESS_S = 0.25
 """How often a service says how far it has heard, at least."""
 
+PROGRESS_PAUSE_S = 0.1
+"""Time between two such messages while facts come in: each wakes the ledger and whoever looks on. What the operator
+asked for is acknowledged at once."""
+
+OPERATOR = "operator"
+
 INBOX_LIMIT = 20_000
 """Announcements kept before they are dropped and read from the ledger instead: memory stays bounded."""
 
@@ -97,6 +103,7 @@ class Runner:
         self._done: dict[str, set[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] | None = None
+        self._acknowledge = asyncio.Event()
 
     async def run(self) -> None:
         """Restore, then follow until cancelled. Raises ``ServiceStopped`` or whatever a core raised."""
@@ -172,6 +179,8 @@ class Runner:
         if subjects.event_of(subject) in self._types:
             await self._hear(decode_fact(payload))
         self._advance(self.heard + 1)
+        if subjects.author_of(subject) == OPERATOR:
+            self._acknowledge.set()
 
     async def _fill(self) -> None:
         """Positions were announced that never arrived here: read them from the log."""
@@ -271,8 +280,11 @@ class Runner:
             if self.heard != said or quiet_s >= PROGRESS_S:
                 said, quiet_s = self.heard, 0.0
                 await self._announce(Progress(self.service.name, said))
-            await asyncio.sleep(0.02)
-            quiet_s += 0.02
+            try:
+                await asyncio.wait_for(self._acknowledge.wait(), PROGRESS_PAUSE_S)
+                self._acknowledge.clear()
+            except TimeoutError:
+                quiet_s += PROGRESS_PAUSE_S
 
     async def _read(self, request: ReadRequest) -> Page:
         attempt = 0

@@ -348,6 +348,9 @@ async def _connect(dsn: str) -> Any:
             "application_name": "tapeline-ledger",
             "default_transaction_isolation": "read committed",
             "synchronous_commit": "on",
+            # Pages are read in position order: a planner without fresh statistics would sort the whole tape for each.
+            "enable_sort": "off",
+            "jit": "off",
             # A ledger whose host vanished must not hold the lock for hours.
             "tcp_keepalives_idle": "10",
             "tcp_keepalives_interval": "5",
