@@ -20,7 +20,7 @@ from nats.errors import Error as NatsError
 from tapeline_common import subjects
 from tapeline_common.core import Core
 from tapeline_common.sequencer import Recorded
-from tapeline_common.tape import Receipt
+from tapeline_common.tape import ReadRequest, Receipt
 from tapeline_common.tape_nats import (
     decode_answers,
     decode_read_request,
@@ -107,6 +107,7 @@ class Server:
         self._subjects: dict[tuple[str, str, str], str] = {}
         self._outbox: list[tuple[str, bytes]] = []
         self._moved = asyncio.Event()
+        self._reading: set[asyncio.Task[None]] = set()
 
     @property
     def mirror_state(self) -> MirrorState | None:
@@ -135,7 +136,7 @@ class Server:
                 for subscription in subscriptions:
                     await subscription.unsubscribe()
                 await self._let_finish()
-                for job in jobs:
+                for job in (*jobs, *self._reading):
                     job.cancel()
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
@@ -219,8 +220,14 @@ class Server:
             await self._send(message.reply, encode_read_error(str(error)))
             return
         self.counts.reads += 1
+        # Not awaited: the next page is fetched while this one is encoded and sent.
+        reading = asyncio.create_task(self._read(message.reply, request))
+        self._reading.add(reading)
+        reading.add_done_callback(self._reading.discard)
+
+    async def _read(self, inbox: str, request: ReadRequest) -> None:
         most_bytes = min(MOST_REPLY_BYTES, self._client.max_payload - 1_000)
-        await self._send(message.reply, encode_page(await self._store.read(request, most_bytes)))
+        await self._send(inbox, encode_page(await self._store.read(request, most_bytes)))
 
     async def _tell_progress(self) -> None:
         while True:

@@ -99,6 +99,8 @@ class Store:
         self._tables = Tables()
         self._partitioned_to = 0
         self._latest: deque[bytes] = deque(maxlen=KEPT_PAYLOADS)
+        self._payload_bytes = 1
+        """Mean size of the facts of the last page: what does not fit the next one need not be fetched."""
         self._commit_scope: asyncio.Timeout | None = None
         self.head = Head(0, GENESIS)
 
@@ -180,10 +182,14 @@ class Store:
             arguments.append(request.stream)
             conditions.append(f"stream = ${len(arguments)}")
         limit = min(request.limit, MOST_FACTS_PER_PAGE)
+        if most_bytes:
+            limit = min(limit, most_bytes // self._payload_bytes + 1)
         rows = await self._fetch(
             f"SELECT pos, payload FROM tape WHERE {' AND '.join(conditions)} ORDER BY pos LIMIT {limit:d}",
             *arguments,
         )
+        if rows:
+            self._payload_bytes = max(1, sum(len(row["payload"]) for row in rows) // len(rows))
         kept = _cut(rows, most_bytes)
         full = kept < len(rows) or len(rows) == limit
         through = rows[kept - 1]["pos"] if full else until
