@@ -28,8 +28,7 @@ from tapeline_common.wire import Progress, decode_progress, encode
 from tapeline_common.wiring import Service, installed_services
 
 if TYPE_CHECKING:
-    from nats.aio.client import Client
-    from nats.aio.msg import Msg
+    from tapeline_common.bus import DirectClient
 
 
 @dataclass(frozen=True)
@@ -132,21 +131,18 @@ async def follow(process: Process) -> None:
         adapters=adapters,
     )
 
-    async def announced(message: Msg) -> None:
-        runner.inbox.put(message.subject, message.data)
+    def head(_subject: str, payload: bytes) -> None:
+        runner.inbox.saw_head(decode_progress(payload).pos)
 
-    async def head(message: Msg) -> None:
-        runner.inbox.saw_head(decode_progress(message.data).pos)
-
-    await client.subscribe(subjects.TAPE, cb=announced)
-    await client.subscribe(subjects.progress("ledger"), cb=head)
+    await client.listen(subjects.TAPE, runner.inbox.put)
+    await client.listen(subjects.progress("ledger"), head)
     try:
         await runner.run()
     finally:
         await client.close()
 
 
-async def connect(process: Process) -> Client:
+async def connect(process: Process) -> DirectClient:
     """This service's connection; a permission violation is logged as the alarm it is."""
 
     async def on_error(trouble: Exception) -> None:

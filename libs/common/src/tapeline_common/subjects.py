@@ -46,6 +46,11 @@ def event_of(subject: str) -> str:
     return subject.split(".", 3)[2]
 
 
+def author_of(subject: str) -> str:
+    """Author name of a tape subject."""
+    return subject.split(".", 2)[1]
+
+
 def append(author: str) -> str:
     return APPEND + author
 

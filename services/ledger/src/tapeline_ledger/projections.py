@@ -107,11 +107,18 @@ class Changes:
 
 
 def orders_touched(facts: Iterable[Fact]) -> list[str]:
-    """Order ids whose rows a fold of these facts may change, in order of first touch."""
+    """Order ids whose rows a fold of these facts may change, in order of first touch.
+
+    An order whose very first fact is among them has no row yet, and is left out.
+    """
     touched: dict[str, None] = {}
+    fresh: set[str] = set()
     for fact in facts:
         if type(fact.event) in ORDER_EVENTS:
-            touched[fact.stream] = None
+            if fact.version == 1:
+                fresh.add(fact.stream)
+            elif fact.stream not in fresh:
+                touched[fact.stream] = None
     return list(touched)
 
 
