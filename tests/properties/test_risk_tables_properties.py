@@ -27,6 +27,8 @@ limit_sets = st.builds(
     max_gross_exposure=bounds,
     max_open_positions=st.none() | st.integers(0, 2),
     max_daily_loss=bounds,
+    max_drawdown=bounds,
+    cool_down_ms=ages,
     max_price_age_ms=ages,
     max_input_age_ms=ages,
     price_collar_bps=bounds,
@@ -64,6 +66,8 @@ questions = st.builds(
     other_exposure=amounts,
     other_open=st.integers(0, 3),
     daily_loss=amounts,
+    drawdown=amounts,
+    exited_ns=st.none() | st.integers(0, 8).map(lambda ms: ms * 1_000_000),
 )
 
 
@@ -98,6 +102,8 @@ TIGHT: dict[str, Any] = {
     "max_gross_exposure": Decimal(1),
     "max_open_positions": 0,
     "max_daily_loss": Decimal(1),
+    "max_drawdown": Decimal(1),
+    "cool_down_ms": 10,
     "max_price_age_ms": 1,
     "max_input_age_ms": 1,
     "price_collar_bps": Decimal(1),
@@ -122,6 +128,8 @@ BREACHING = Question(
     other_exposure=Decimal(9),
     other_open=9,
     daily_loss=Decimal(9),
+    drawdown=Decimal(9),
+    exited_ns=0,
 )
 """Breaches whatever is limited."""
 

@@ -376,6 +376,8 @@ NEEDS: dict[Limit, str] = {
     price_stale: "max_price_age_ms",
     price_collar: "price_collar_bps",
     daily_loss: "max_daily_loss",
+    drawdown: "max_drawdown",
+    cool_down: "cool_down_ms",
     max_order_notional: "max_order_notional",
     max_position: "max_position",
     max_gross_exposure: "max_gross_exposure",
