@@ -1,9 +1,9 @@
 """The kernel gear: a whole backtest as one compiled loop over columns, equal to the loop gear to the last digit.
 
 Where the loop gear computes in ``Decimal``, this computes in whole numbers: prices in units of their last decimal (or
-that of slipped prices, or of ticks), quantities in units that hold size, lot and participation, money in the product of both
-and the fee. The units are found from the input, and every product is proved to fit before the run; what does not fit,
-and what this gear does not know, is refused with a reason. Nothing is approximated.
+that of slipped prices, or of ticks), quantities in units that hold size, lot and participation, money in the product
+of both and the fee. The units are found from the input, and every product is proved to fit before the run; what does
+not fit, and what this gear does not know, is refused with a reason. Nothing is approximated.
 
 The rules themselves are in ``kernel_loop``. This module turns configuration facts into its numbers and its numbers back
 into exact amounts; it reads no files and prints nothing.
