@@ -25,8 +25,9 @@ from tapeline_common.follower import Follower, answers_of
 from tapeline_common.loop import Loop
 from tapeline_common.restore import continue_from
 from tapeline_common.sequencer import Recorded
-from tapeline_common.tape import read_all
+from tapeline_common.tape import ReadRequest, read_all
 from tapeline_common.tape_nats import NatsTape
+from tapeline_common.tape_pages import READ_FACTS, pages
 from tapeline_common.values import InstrumentId
 from tapeline_common.version import code_version
 from tapeline_common.wire import decode_fact
@@ -127,10 +128,11 @@ async def _restore(tape: NatsTape, head: int) -> float:
     own = [decode_fact(payload) for payload in await read_all(tape, author=core.name)]
     answers = answers_of(core.name, own)
     follower: Follower[Any] = Follower(core)
-    for _ in continue_from(follower, answers, map(decode_fact, await read_all(tape, types=types))):
-        raise AssertionError("a whole tape owes no answer")
+    async for page in pages(tape.read, ReadRequest(0, limit=READ_FACTS, types=types)):
+        for _ in continue_from(follower, answers, map(decode_fact, page.facts)):
+            raise AssertionError("a whole tape owes no answer")
     elapsed_s = time.perf_counter() - started
-    assert 0 < follower.heard <= head, follower.heard
+    assert 0 < follower.heard <= head, f"{follower.heard} heard, {head} on the tape"
     return elapsed_s
 
 

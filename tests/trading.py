@@ -85,7 +85,7 @@ class Venue:
     def take(self, terms: OrderTerms) -> OrderId:
         """Submit an order now; its name is ``o-`` and its position."""
         name = OrderId(f"o-{self.pos + 1}")
-        self.hear(OrderSubmitted(name, f"c-{self.pos + 1}", terms, 1, 10**18))
+        self.hear(OrderSubmitted(name, f"c-{self.pos + 1}", terms, 1, 2**62))
         return name
 
     @property

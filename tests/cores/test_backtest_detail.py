@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from tests.backtesting import synthetic_file, write_bars
 
-from tapeline_backtest.command import _from_call, _sources, _with_detail, _with_timeframe, backtest
+from tapeline_backtest.command import _sources, _with_files, backtest, deciding_on, settings_of_call
 from tapeline_backtest.feed import DetailUnusable, Source, detail, script, source
 from tapeline_backtest.report import Collected
 from tapeline_backtest.runner import run_loop
@@ -130,11 +130,11 @@ def ran(coarse: Path, fine: Path | None, **more: Any) -> Collected:
     zero = Decimal(0)
     call: dict[str, Any] = defaultdict(lambda: None, strategy="ema_cross", params=("fast=5", "slow=12"), names=())
     call |= {"size": Decimal(1), "cash": Decimal(1_000_000), "fee": zero, "slippage_bps": zero, "data": (str(coarse),)}
-    call |= {"detail": () if fine is None else (str(fine),)}
-    settings, files = _from_call(call | more)
-    settings = _with_detail(settings, call)
-    sources = _sources(settings, files, None)
-    opening = opening_facts(_with_timeframe(settings, sources), realm=Realm.REPLAY, code_version="1")
+    call |= {"detail": () if fine is None else (str(fine),), "funding": ()}
+    settings, files = settings_of_call(call | more)
+    settings = _with_files(settings, call)
+    sources = _sources(settings, files, None, None)
+    opening = opening_facts(deciding_on(settings, sources[0].file, None), realm=Realm.REPLAY, code_version="1")
     return run_loop(script(opening, sources)).collected
 
 

@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 
 from tapeline_common.events import BarClosed, FeeTier, FillCosts, InstrumentCosts
 from tapeline_common.values import DecimalText, InstrumentId, Side
-from tapeline_execution.costs import Charged, Recent, Taking, Turnover, charge, quotient_up, root_up, tier_at
+from tapeline_execution.costs import (
+    Charged,
+    Recent,
+    Taking,
+    Turnover,
+    adverse_price,
+    charge,
+    cost_up,
+    quotient_up,
+    root_up,
+    tier_at,
+)
 
 ZERO, ONE = Decimal(0), Decimal(1)
 BUY, SELL = Side.BUY, Side.SELL
@@ -53,6 +64,26 @@ def test_roots_are_the_least_of_twelve_digits_whose_square_is_enough(digits: int
     if value:
         less = found - Decimal(1).scaleb(found.adjusted() - 11)
         assert less * less < value
+
+
+@given(st.integers(0, 10**30), st.integers(-40, 5))
+def test_costs_are_rounded_up_and_stay_short(digits: int, exponent: int) -> None:
+    """Never below what they are, at most twelve digits and eighteen decimals."""
+    value = Decimal(digits).scaleb(exponent)
+    found = cost_up(value)
+    assert 0 <= found - value < max(Decimal("1e-18"), Decimal(1).scaleb(value.adjusted() - 10))
+    sign, shown, places = found.as_tuple()
+    assert isinstance(places, int)
+    assert (sign, places >= -18) == (0, True)
+    assert len(shown) <= 12 or places == 0
+
+
+@pytest.mark.parametrize(("side", "price"), [(BUY, "1.23456789013"), (SELL, "1.23456789012")])
+def test_prices_without_a_grid_have_twelve_digits(side: Side, price: str) -> None:
+    """Against the side; shorter ones are left alone; with a grid it is the grid's."""
+    assert adverse_price(Decimal("1.2345678901234"), side, None) == Decimal(price)
+    assert str(adverse_price(Decimal("101.50"), side, None)) == "101.5"
+    assert adverse_price(Decimal("1.3"), side, ONE) == (2 if side is BUY else 1)
 
 
 def test_known_quotients_and_roots() -> None:

@@ -28,8 +28,8 @@ BAD_IMPORTS = [
     ("postgres", "services/regime/src/tapeline_regime/trainer.py", "import asyncpg"),
     ("exchanges", "services/marketdata/src/tapeline_marketdata/adapters.py", "from ccxt import async_support"),
     ("training", "services/regime/src/tapeline_regime/service.py", "import sklearn.mixture"),
-    ("compiler", "services/strategy/src/tapeline_strategy/ema_cross.py", "import numba"),
     ("compression", "libs/common/src/tapeline_common/tape_file.py", "import zstandard"),
+    ("compiler", "services/strategy/src/tapeline_strategy/ema_cross.py", "import numba"),
 ]
 
 

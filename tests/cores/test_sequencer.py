@@ -129,3 +129,22 @@ def test_needs() -> None:
     assert sequencer.needs("operator", outside(("h1", HALT))) == Needs(("h1",), None)
     assert sequencer.needs("risk", answer(5, HALTED)) == Needs((), 5)
     assert sequencer.needs("risk", answer(4, HALTED)) == Needs(("risk:4:0", "risk:4:1"), 4)
+
+
+@pytest.mark.parametrize("events", [(), (HALTED,), (HALTED, RESUMED, HALTED)], ids=len)
+@pytest.mark.parametrize("cause", [1, 2])
+def test_an_answer_is_recorded_as_its_facts_are_one_by_one(events: tuple[Event, ...], cause: int) -> None:
+    """Same facts, same bytes, same hashes, same head; an empty answer changes nothing."""
+    at_once, one_by_one = Sequencer(Realm.REPLAY), Sequencer(Realm.REPLAY)
+    for sequencer in (at_once, one_by_one):
+        facts = [sequencer.record("operator", event, f"h{n}", 0, 0, n) for n, event in enumerate((HALT, CALM))]
+        sequencer.record("risk", RESUMED, "risk:2:0", 2, 2, 1)
+    asked = facts[cause - 1].fact
+
+    recorded = at_once.record_answer("risk", events, asked)
+
+    assert recorded == [
+        one_by_one.record("risk", event, f"risk:{cause}:{index}", cause, asked.correlation, asked.time_ns)
+        for index, event in enumerate(events)
+    ]
+    assert at_once == one_by_one

@@ -162,7 +162,7 @@ def test_the_root_law_knows_only_bars_before_the_one_that_fills() -> None:
         return prices(trade(setup(configured), [*bars[:-1], order(quantity="10"), bars[-1]]))
 
     known = (bar(0), bar(1, close="101"))
-    expected = [(BUY, Decimal("100.0707106781187"))]
+    expected = [(BUY, Decimal("100.070710679"))]
     assert filled(*known, bar(2)) == filled(*known, bar(2, close="90", volume="1")) == expected
     assert filled(known[0], bar(1, close="102"), bar(2)) != filled(*known, bar(2))
 
@@ -236,6 +236,15 @@ def test_a_late_stop_goes_off_no_better_than_on_arrival() -> None:
     assert [(fill.price, costs_of(fill).latency) for fill in fills] == [(101, Decimal("0.5")), (105, 0)]
 
 
+def test_an_order_on_its_way_arrives_when_latency_is_taken_back() -> None:
+    """Costs changed in between: it takes the next open, neither late nor lost."""
+    one = late(90_000, [bar(0), order(), bar(1)])
+    assert one.fills == []
+    one.hear(CostsConfigured("sim"))
+    one.hear(bar(2, open_="101"))
+    assert prices(one) == [(BUY, 101)]
+
+
 def test_without_latency_orders_have_no_journey() -> None:
     """Nothing to remember."""
     one = trade(setup(costs(slippage_bps="1")), [bar(0), order()])
@@ -282,11 +291,11 @@ def test_an_instrument_whose_bar_comes_later_is_valued_at_its_last_close() -> No
 
 
 def test_odd_rates_are_rounded_up() -> None:
-    """Twelve digits of a year's three hundred and sixty-fifth part, against us."""
+    """Ten decimals of a year's three hundred and sixty-fifth part, against us."""
     one = trade(setup(costs(borrow_rate="0.1")), [bar(0), order(SELL), bar(1)])
     charged = one.hear(bar(DAY))[-1]
     assert isinstance(charged, BorrowCharged)
-    assert str(charged.rate) == "0.000273972602740"
+    assert str(charged.rate) == "0.0002739727"
 
 
 # ---- the path within a bar ---------------------------------------------------------------------------------------

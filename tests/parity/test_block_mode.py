@@ -77,8 +77,8 @@ def settings_of(chance: random.Random) -> Settings:
         ),
         risk=RiskTable(
             max_daily_loss=chance.choice((None, Decimal(3), Decimal(9), Decimal(40))),
-            max_drawdown=chance.choice((None, None, Decimal(5), Decimal(30))),
-            cool_down_ms=chance.choice((None, None, 300_000)),
+            max_drawdown=chance.choice((None, None, Decimal(5), Decimal(60))),
+            cool_down_ms=chance.choice((None, None, 600_000)),
             max_position=chance.choice((None, Decimal("0.05"))),
             max_open_positions=chance.choice((None, None, 1)),
             max_price_age_ms=60_000,
@@ -145,16 +145,17 @@ def test_most_bars_are_passed_over(tmp_path: Path) -> None:
     assert block.passed > 2_000
 
 
-@pytest.mark.parametrize("limit", ["1", "2", "3", "4", "5", "7", "9", "12"])
-def test_a_loss_made_on_two_instruments_halts_at_the_same_bar(limit: str, tmp_path: Path) -> None:
-    """What two positions lose together is found in time, though neither would reach the limit alone."""
-    names = NAMES[:2]
+@pytest.mark.parametrize("limited", ["max_daily_loss", "max_drawdown"])
+@pytest.mark.parametrize("limit", ["0.5", "1", "2", "3", "4", "5", "7", "9"])
+@pytest.mark.parametrize("names", [NAMES[:1], NAMES[:2]], ids=["one", "two"])
+def test_a_loss_halts_at_the_same_bar(limit: str, limited: str, names: tuple[str, ...], tmp_path: Path) -> None:
+    """Also what two positions lose together is found in time, though neither would reach the limit alone."""
     settings = checked(
         Settings(
             run=RunTable(name="parity", cash=Decimal(100_000)),
             feed=FeedTable(kind="files"),
             venue=VenueTable(taker_fee=Decimal(0), slippage_bps=Decimal(0), participation=None),
-            risk=RiskTable(max_daily_loss=Decimal(limit)),
+            risk=RiskTable(**{limited: Decimal(limit)}),
             regime=RegimeTable(enabled=False),
             instrument=tuple(InstrumentTable(name) for name in names),
             strategy=(StrategyTable("ema", "ema_cross", names, Decimal(1), parameters={"fast": 20, "slow": 60}),),
@@ -162,7 +163,7 @@ def test_a_loss_made_on_two_instruments_halts_at_the_same_bar(limit: str, tmp_pa
     )
     file = bars_file(tmp_path / "bars.parquet", random.Random(3), 1_500)
 
-    exact, block = both(settings, [file, file], chunk_bars=400)
+    exact, block = both(settings, [file] * len(names), chunk_bars=400)
 
     assert exact.states["risk"].halted_for is not None
     assert block.states == exact.states

@@ -19,22 +19,26 @@ from tests.trading import ATLAS, BORIS, BTC, FREE, FUNDED, LISTED, MINUTE_NS, RU
 
 from tapeline_common.core import Stamp, step
 from tapeline_common.events import (
+    AccountFunded,
     BarClosed,
     BooksReconciled,
     BorrowCharged,
     CostsConfigured,
     Event,
     FeeTier,
+    LiquidationOrdered,
     OrderAccepted,
     OrderFilled,
     OrderTerms,
     VenueConfigured,
 )
 from tapeline_common.values import DecimalText, IntrabarPath, OrderType, Side, TimeInForce
+from tapeline_common.wire import Answer, Draft
 from tapeline_execution import costs as cost_models
-from tapeline_execution import latency, matching, pricing, venue
+from tapeline_execution import latency, liquidation, matching, pricing, venue
 from tapeline_execution.latency import Journey
 from tapeline_ledger import core as ledger
+from tapeline_ledger.hardening import fault_of
 
 Items = Sequence[BarClosed | OrderTerms]
 RUNS = settings(deadline=None, max_examples=100)
@@ -189,7 +193,7 @@ def test_twice_the_size_costs_the_root_of_two_per_unit(size: int, before: list[B
         terms = OrderTerms(ATLAS, BTC, Side.BUY, Decimal(quantity))
         (fill,) = run([*before[:-1], terms, before[-1]], costs(root_impact="1")).fills
         assert fill.costs is not None
-        assert fill.slippage == fill.costs.root
+        assert fill.slippage == fill.costs.root + fill.costs.grid
         return fill.costs.root
 
     once, twice = root(size), root(2 * size)
@@ -211,11 +215,11 @@ EVERYTHING = costs(
 )
 
 
-def check_conserved(one: Venue) -> None:
+def check_conserved(one: Venue, funded: AccountFunded = FUNDED) -> None:
     """Orders, fills, the venue's account and the books tell one story, to the last digit."""
-    ordered = {event.order for event in one.said if isinstance(event, OrderAccepted)}
+    ordered = {event.order for event in one.said if isinstance(event, OrderAccepted | LiquidationOrdered)}
     filled: dict[str, Decimal] = dict.fromkeys(ordered, Decimal(0))
-    cash, inventory = FUNDED.amount, Decimal(0)
+    cash, inventory = funded.amount, Decimal(0)
     for fill in one.fills:
         filled[fill.order] += fill.quantity
         cash -= fill.side.sign * fill.quantity * fill.price + fill.fee
@@ -228,7 +232,9 @@ def check_conserved(one: Venue) -> None:
     cash -= borrowed(one)
     assert one.state.balances.get("USD") == cash
     assert one.state.balances.get("BTC", Decimal(0)) == inventory
-    check_books(one)
+    for event in one.said:
+        assert fault_of(Answer(0, (Draft(event),))) is None
+    check_books(one, funded)
 
 
 def borrowed(one: Venue) -> Decimal:
@@ -242,12 +248,13 @@ def borrowed(one: Venue) -> Decimal:
     return paid
 
 
-def check_books(one: Venue) -> None:
+def check_books(one: Venue, funded: AccountFunded) -> None:
     books = ledger.CORE.initial()
-    facts: list[Event] = [RUN, LISTED, FUNDED, *one.said]
+    facts: list[Event] = [RUN, LISTED, funded, *one.said]
     for pos, event in enumerate(facts, start=1):
         for answer in step(ledger.CORE, books, event, Stamp(pos, pos)):
             assert not (isinstance(answer, BooksReconciled) and answer.differences)
+            assert fault_of(Answer(0, (Draft(answer),))) is None
     held = {name: amount for name, amount in ledger.inventory(books).items() if amount}
     assert held == {name: amount for name, amount in one.state.balances.items() if amount}
 
@@ -257,6 +264,31 @@ def check_books(one: Venue) -> None:
 def test_cash_and_inventory_are_conserved(items: list[Any], base: VenueConfigured, path: IntrabarPath) -> None:
     """Between orders, fills, the venue and the ledger, with everything configured, over several days."""
     check_conserved(run(items, msgspec.structs.replace(EVERYTHING, intrabar=path), base))
+
+
+@RUNS
+@given(runs(), st.sampled_from([BASE, CAPPED]), st.sampled_from(["5000", "20000"]))
+def test_liquidations_conserve_too(items: list[Any], base: VenueConfigured, cash: str) -> None:
+    """Whenever the margin runs out: the same story everywhere, flat and without orders where it did."""
+    margin = costs(initial_margin="0.3", maintenance_margin="0.25", liquidation_fee="0.01", **LITTLE)
+    funded = msgspec.structs.replace(FUNDED, amount=Decimal(cash))
+    check_conserved(check_margin(items, base, margin, funded), funded)
+
+
+def check_margin(items: Items, base: VenueConfigured, margin: CostsConfigured, funded: AccountFunded) -> Venue:
+    """After every bar the account carries what it holds, at the bar's worst price; what it cannot carry is gone."""
+    needed = margin.instruments[BTC].maintenance_margin
+    one = Venue(RUN, LISTED, base, margin, funded)
+    for item in items:
+        if isinstance(item, OrderTerms):
+            one.take(item)
+            continue
+        closed = any(isinstance(answer, LiquidationOrdered) for answer in one.hear(item))
+        book, held = one.state.books[BTC], one.state.balances.get("BTC", Decimal(0))
+        worst = Decimal(item.low if held > 0 else item.high)
+        assert not held or one.state.balances["USD"] + held * worst >= needed * abs(held) * worst
+        assert not closed or (book.positions, book.orders) == ({}, {})
+    return one
 
 
 @RUNS
@@ -341,7 +373,8 @@ def test_impact_without_the_root_is_caught(monkeypatch: pytest.MonkeyPatch) -> N
         for size in (5, 10):
             terms = msgspec.structs.replace(BUY_NINE, quantity=Decimal(size))
             fills += run([*SHORT[:2], terms, *SHORT[3:]], costs(root_impact="1")).fills
-        return fills[1].slippage / fills[0].slippage
+        once, twice = (fill.costs.root for fill in fills if fill.costs is not None)
+        return twice / once
 
     assert abs(ratio() - Decimal(2).sqrt()) < Decimal("1e-10")
     monkeypatch.setattr(cost_models, "root_up", lambda value: value)
@@ -360,6 +393,15 @@ def test_borrowing_that_is_said_and_not_paid_is_caught(monkeypatch: pytest.Monke
     monkeypatch.setitem(venue._EVOLVES, BorrowCharged, forget)
     with pytest.raises(AssertionError):
         check_conserved(run(items, EVERYTHING))
+
+
+def test_an_account_that_is_never_called_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant: the margin always suffices."""
+    margin, funded = costs(maintenance_margin="0.5"), msgspec.structs.replace(FUNDED, amount=Decimal(400))
+    assert check_margin(SHORT, FREE, margin, funded).state.books[BTC].positions == {}
+    monkeypatch.setattr(liquidation.margin, "call", lambda *_: None)
+    with pytest.raises(AssertionError):
+        check_margin(SHORT, FREE, margin, funded)
 
 
 def test_a_fill_of_nothing_ordered_is_caught() -> None:

@@ -6,6 +6,7 @@ import pyarrow as pa
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tapeline_marketdata.bars import decimal_text
 from tapeline_marketdata.columns import text_bytes_of, texts_of
 
 
@@ -19,9 +20,10 @@ def split(column: pa.ChunkedArray) -> list[str]:
 @example([])
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True)))
 def test_floats_read_the_same_in_bulk(numbers: list[float]) -> None:
-    """Exponents, signs, words and whole numbers included."""
+    """As one by one, and as printed one by one without Arrow: exponents, signs, words and whole numbers included."""
     column = pa.chunked_array([pa.array(numbers, pa.float64())])
     assert split(column) == texts_of(column)
+    assert texts_of(column) == [decimal_text(number) for number in numbers]
 
 
 @example(["1.50", "+2", "007", "1e3", "-0"])

@@ -37,7 +37,7 @@ def tapeline() -> None:
 
 def main() -> None:
     """Run the command line; expected trouble ends with one message and its exit code."""
-    from tapeline_common.process import EXIT_CONFIGURATION
+    from tapeline_common.exits import EXIT_CONFIGURATION
 
     try:
         tapeline.main(standalone_mode=False)

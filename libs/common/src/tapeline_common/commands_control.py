@@ -14,8 +14,8 @@ import msgspec
 
 from tapeline_common.commands_shared import as_json, data_folder, fail
 from tapeline_common.control_request import Action, ControlReply, ControlRequest
+from tapeline_common.exits import EXIT_ERROR, EXIT_NOT_RUNNING, EXIT_TIMEOUT
 from tapeline_common.operator_client import NoReply, NotRunning, operator
-from tapeline_common.process import EXIT_ERROR, EXIT_NOT_RUNNING, EXIT_TIMEOUT
 
 
 async def _send(folder: Path, action: Action, request: ControlRequest) -> ControlReply:

@@ -10,7 +10,7 @@ import msgspec
 
 from tapeline_common.commands_shared import as_json, data_folder, tape_option
 from tapeline_common.commands_tape import with_tape
-from tapeline_common.process import EXIT_ERROR, EXIT_OK
+from tapeline_common.exits import EXIT_ERROR, EXIT_OK
 from tapeline_common.recheck import Recheck, code_versions, recheck
 from tapeline_common.tape import TapeReader, read_all
 from tapeline_common.version import code_version

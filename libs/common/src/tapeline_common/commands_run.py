@@ -17,10 +17,11 @@ import msgspec
 import psutil
 
 from tapeline_common import describe as description
+from tapeline_common.calendars import session_openings
 from tapeline_common.commands_shared import as_json, data_folder, fail, write_json
 from tapeline_common.embedded import Stack, StackFailed, running_stack
+from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_NOT_RUNNING, EXIT_OK, EXIT_TIMEOUT
 from tapeline_common.operator_client import NotRunning, OperatorClient, operator
-from tapeline_common.process import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_NOT_RUNNING, EXIT_OK, EXIT_TIMEOUT
 from tapeline_common.servers import ServerFailed, ServerNotInstalled
 from tapeline_common.settings import CONFIG_NAME, load
 from tapeline_common.status import Status, gather_status, status_table, summary_lines
@@ -93,7 +94,7 @@ def status(data: Path, to_json: bool) -> None:
 def up(data: Path, config: Path | None, seconds: float | None, feed: str | None, log_level: str, to_json: bool) -> None:
     """Start the whole stack embedded: servers, services, paper trading. Ctrl-C stops it; the tape stays."""
     chosen = _chosen_config(data, config, feed)
-    checked(load(chosen))
+    session_openings(checked(load(chosen)))
     try:
         code = asyncio.run(
             _up(

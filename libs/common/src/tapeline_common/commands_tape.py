@@ -16,8 +16,8 @@ import msgspec
 
 from tapeline_common.commands_shared import as_json, data_folder, fail, tape_option, time_text
 from tapeline_common.events import EVENT_BY_NAME
+from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_NOT_RUNNING, EXIT_TIMEOUT, EXIT_USAGE
 from tapeline_common.operator_client import NotRunning, OperatorClient, operator
-from tapeline_common.process import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_NOT_RUNNING, EXIT_TIMEOUT, EXIT_USAGE
 from tapeline_common.tape import ReadRequest, TapeReader, TapeUnavailable
 from tapeline_common.wire import Fact, decode_fact
 

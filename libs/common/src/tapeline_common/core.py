@@ -49,6 +49,27 @@ class Stamp(msgspec.Struct, frozen=True, gc=False):
     time_ns: int
 
 
+NEVER, FOREVER = -1, 2**63 - 1
+"""Ends of a promise: none is given; it holds whatever the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quiet(Generic[S]):
+    """A core's promise that it will not answer facts of one type for a while (lookahead, in the words of parallel
+    simulation). A replay then need not ask it before going on. A promise never changes what is decided: the facts are
+    still heard and decided on, and an answer against the promise stops the run.
+
+    Attributes:
+        until: the last stamp, in UTC nanoseconds, for which the promise holds in this state; ``NEVER`` and ``FOREVER``
+            are its ends. Reads the state, never writes.
+        ended_by: what ends the promise when it is heard: everything that could move ``until`` to an earlier stamp.
+            The core's own decisions need not be named; a promise is given anew after each.
+    """
+
+    until: Callable[[S], int]
+    ended_by: frozenset[type[Event]] = frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class Core(Generic[S]):
     """One author's tables: what it hears, what it may say, and the functions in between.
@@ -60,6 +81,9 @@ class Core(Generic[S]):
         decides: what is concluded from each heard fact.
         confirms: asked when one of our own recorded facts is reached on the tape.
         passing: how it passes over bars it is silent about; ``None``: it hears each of them.
+        quiet: promises of silence, by the type that will not be answered; one that holds is enough.
+        reads_position: False promises that the core never looks at ``Stamp.pos``; such a core may hear facts in a
+            replay before their positions are known. It is held to that: there its stamps have none.
     """
 
     name: str
@@ -68,6 +92,8 @@ class Core(Generic[S]):
     decides: Mapping[type[Event], Decide[S]]
     confirms: Mapping[type[Event], Decide[S]] = field(default_factory=dict)
     passing: Passing[S] | None = None
+    quiet: Mapping[type[Event], tuple[Quiet[S], ...]] = field(default_factory=dict)
+    reads_position: bool = True
 
     def __post_init__(self) -> None:
         if self.name not in SAYS:
@@ -76,6 +102,9 @@ class Core(Generic[S]):
         foreign = [event.__name__ for event in self.confirms if event not in own]
         if foreign:
             raise ValueError(f"core {self.name!r} confirms facts of others: {', '.join(foreign)}")
+        undecided = [event.__name__ for event in self.quiet if event not in self.decides]
+        if undecided:
+            raise ValueError(f"core {self.name!r} promises silence where it decides nothing: {', '.join(undecided)}")
 
     @property
     def says(self) -> tuple[type[Event], ...]:
@@ -86,6 +115,14 @@ class Core(Generic[S]):
     def hears(self) -> tuple[type[Event], ...]:
         """Every event type that reaches this core, its own included, in table order and without repeats."""
         return tuple(dict.fromkeys([*self.evolves, *self.decides, *self.confirms]))
+
+    def may_answer(self, event: type[Event], *, caused: bool) -> bool:
+        """Whether the tables have a row by which this core could answer a fact; our own decisions are only confirmed.
+
+        Args:
+            caused: the fact has a cause, so under our own name it is our own decision.
+        """
+        return event in (self.confirms if caused and event in self.says else self.decides)
 
 
 def keep_clock(_state: object, _event: Event, _stamp: Stamp) -> None:
@@ -100,8 +137,11 @@ def learn(core: Core[S], state: S, event: Event, stamp: Stamp) -> None:
 
 
 def learn_all(core: Core[S], state: S, events: Iterable[Event], stamp: Stamp) -> None:
-    for event in events:
-        learn(core, state, event, stamp)
+    evolves = core.evolves
+    for event in events:  # ``learn``, in place: every decision of every core passes here
+        evolve = evolves.get(type(event))
+        if evolve is not None:
+            evolve(state, event, stamp)
 
 
 def step(core: Core[S], state: S, event: Event, stamp: Stamp) -> Sequence[Event]:

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 from tapeline_common import bus, subjects
 from tapeline_common.data_folder import secret, write_secret
+from tapeline_common.exits import EXIT_CONFIGURATION
+from tapeline_common.frames import FramePlan
 from tapeline_common.permissions import BACKTEST, LEDGER, OPERATOR, allowances
-from tapeline_common.process import EXIT_CONFIGURATION
 from tapeline_common.servers import EmbeddedServer, remembered_port, until
 from tapeline_common.servers_nats import NatsServer, NatsUser, load_or_create_nkey
 from tapeline_common.servers_postgres import PostgresServer
@@ -90,7 +91,7 @@ class Stack:
     Args:
         folder: data folder, such as ``.tapeline``.
         config: the configuration file every service reads.
-        plan: replay realm only: author → event names heard, for the ledger's lock step.
+        plan: replay realm only: who hears and may answer what, for the ledger.
         report: told what a start that takes long waits for.
 
     Raises ``StackFailed`` when a stack runs on the folder already; that one is left alone.
@@ -99,7 +100,7 @@ class Stack:
     folder: Path
     config: Path
     realm: Realm = Realm.LIVE
-    plan: Mapping[str, tuple[str, ...]] | None = None
+    plan: FramePlan | None = None
     log_level: str = "info"
     report: Callable[[str], None] = lambda _: None
     children: dict[str, Child] = field(default_factory=dict)

@@ -122,6 +122,10 @@ class InstrumentCosts(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fiel
         root_impact: taker fills move the price by this times volatility times the root of quantity over volume.
         root_window_bars: how many bars before the fill volatility and volume of ``root_impact`` are measured over.
         borrow_rate: what lending costs a short position in a year, as a fraction of its value.
+        initial_margin: fraction of a position's value that the account must be worth to open it.
+        maintenance_margin: fraction of a position's value below which it is liquidated.
+        liquidation_fee: paid on top of the taker fee when liquidated, as a fraction of notional.
+        short_selling: whether more may be sold than is held.
     """
 
     slippage_bps: Decimal = Decimal(0)
@@ -131,6 +135,10 @@ class InstrumentCosts(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fiel
     root_impact: Decimal = Decimal(0)
     root_window_bars: int = 1_440
     borrow_rate: Decimal = Decimal(0)
+    initial_margin: Decimal = Decimal(0)
+    maintenance_margin: Decimal = Decimal(0)
+    liquidation_fee: Decimal = Decimal(0)
+    short_selling: bool = True
 
 
 class CostsConfigured(Event, frozen=True, gc=False):
@@ -156,6 +164,24 @@ class InstrumentLimits(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fie
 
     max_order_notional: Decimal | None = None
     max_position: Decimal | None = None
+
+
+class SessionsScheduled(Event, frozen=True, gc=False):
+    """When an instrument trades. Without this fact it always does.
+
+    Attributes:
+        zone: whose local time the sessions are in.
+        weekly: sessions as minutes since Monday 00:00 local time, from and up to; past a week's end where it is later.
+        offsets: since when (UTC ns) local time is how many seconds ahead of UTC.
+        closed: days since 1970-01-01, local time, on which no session begins.
+    """
+
+    about: ClassVar[str] = "instrument"
+    instrument: InstrumentId
+    zone: str
+    weekly: tuple[tuple[int, int], ...]
+    offsets: tuple[tuple[int, int], ...]
+    closed: tuple[int, ...] = ()
 
 
 class LimitsSet(Event, frozen=True, gc=False):
@@ -710,6 +736,22 @@ class TradeDeclined(Event, frozen=True, gc=False):
     detail: str = ""
 
 
+class LiquidationOrdered(Event, frozen=True, gc=False):
+    """A simulated venue closes a position that the account cannot carry; its fill follows. Said as ``venue``.
+
+    Attributes:
+        equity: what the account is worth at the bar's worst price for the position.
+        needed: maintenance margin of all positions there; more than ``equity``.
+    """
+
+    about: ClassVar[str] = "order"
+    order: OrderId
+    client_order_id: str
+    terms: OrderTerms
+    equity: Decimal
+    needed: Decimal
+
+
 # ---- risk --------------------------------------------------------------------------------------------------------
 
 
@@ -794,6 +836,7 @@ SAYS: dict[str, tuple[type[Event], ...]] = {
         AccountFunded,
         VenueConfigured,
         CostsConfigured,
+        SessionsScheduled,
         LimitsSet,
         StrategyConfigured,
         RegimeConfigured,
@@ -825,6 +868,7 @@ SAYS: dict[str, tuple[type[Event], ...]] = {
         OrderOutcomeUnknown,
         BalanceReported,
         BorrowCharged,
+        LiquidationOrdered,
     ),
     "ledger": (PositionChanged, TradeClosed, EquityMarked, FundingPosted, BorrowPosted, BooksReconciled),
     "trainer": (ModelRegistered, TrainingFailed),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from tapeline_common.bar_block import BarBlock, Echo
-from tapeline_common.core import Core, Decide, Evolve, Stamp, keep_clock
+from tapeline_common.core import Core, Decide, Evolve, Stamp, keep_clock, learn_all
 from tapeline_common.events import AUTHOR_OF, SAYS, BarClosed, Event
 from tapeline_common.sequencer import Recorded, Sequencer
 from tapeline_common.values import Realm
@@ -60,10 +60,7 @@ class Loop:
         recorded = self.sequencer.record(author, event, identity, 0, 0, time_ns)
         if self._keep is not None:
             self._keep(recorded)
-        self._handle(recorded.fact, self._outside)
-        queue = self._queue
-        while queue:
-            self._handle(queue.popleft(), self._consequence)
+        self._follow(recorded.fact)
 
     def silent_until(self, block: BarBlock, start: int, stop: int) -> int:
         """The row, from ``start`` to ``stop``, before which no core would say anything to any bar."""
@@ -86,29 +83,31 @@ class Loop:
                     seat.evolve(seat.state, echo.last, stamp)
         return echo
 
-    def _handle(self, fact: Fact, routes: dict[type[Event], tuple[_Seat, ...]]) -> None:
-        event = fact.event
-        seats = routes[type(event)]
-        if not seats:
-            return
-        stamp = Stamp(fact.pos, fact.time_ns)
-        for seat in seats:
-            author, core, state, evolve, decide = seat
-            if evolve is not None:
-                evolve(state, event, stamp)
-            if decide is not None:
-                decisions = decide(state, event, stamp)
-                if decisions:
-                    if core is not None:
-                        _learn_own(core, state, decisions, stamp)
-                    self._answer(author, fact, decisions)
+    def _follow(self, fact: Fact) -> None:
+        """Show an outside fact to whoever hears it, then what follows from it, until nothing does."""
+        queue, routes = self._queue, self._outside
+        while True:
+            event = fact.event
+            seats = routes[type(event)]
+            if seats:
+                stamp = Stamp(fact.pos, fact.time_ns)
+                for seat in seats:
+                    author, core, state, evolve, decide = seat
+                    if evolve is not None:
+                        evolve(state, event, stamp)
+                    if decide is not None:
+                        decisions = decide(state, event, stamp)
+                        if decisions:
+                            if core is not None:
+                                learn_all(core, state, decisions, stamp)
+                            self._answer(author, fact, decisions)
+            if not queue:
+                return
+            fact, routes = queue.popleft(), self._consequence
 
     def _answer(self, author: str, fact: Fact, decisions: Sequence[Event]) -> None:
-        record, keep, queue = self.sequencer.record, self._keep, self._queue
-        pos, correlation, time_ns = fact.pos, fact.correlation, fact.time_ns
-        prefix = f"{author}:{pos}:"
-        for index, decision in enumerate(decisions):
-            recorded = record(author, decision, f"{prefix}{index}", pos, correlation, time_ns)
+        keep, queue = self._keep, self._queue
+        for recorded in self.sequencer.record_answer(author, decisions, fact):
             if keep is not None:
                 keep(recorded)
             queue.append(recorded.fact)
@@ -132,15 +131,6 @@ class Loop:
                 seats.append(_Seat(worker.author, None, self.states[worker.core], None, _inline(worker)))
         order = list(SAYS)
         return tuple(sorted(seats, key=lambda seat: order.index(seat.author)))
-
-
-def _learn_own(core: Core[Any], state: Any, decisions: Sequence[Event], stamp: Stamp) -> None:
-    """``core.learn_all``, in place: every fact that follows from another passes here."""
-    evolves = core.evolves
-    for decision in decisions:
-        evolve = evolves.get(type(decision))
-        if evolve is not None:
-            evolve(state, decision, stamp)
 
 
 def _inline(worker: Worker) -> Callable[[Any, Any, Stamp], Sequence[Event]]:

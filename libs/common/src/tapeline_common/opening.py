@@ -26,6 +26,7 @@ from tapeline_common.events import (
     PresetRequested,
     RegimeConfigured,
     RunStarted,
+    SessionsScheduled,
     StrategyConfigured,
     VenueConfigured,
 )
@@ -154,11 +155,19 @@ def changed(wanted: Sequence[Opening], recorded: Iterable[tuple[str, Event]]) ->
             missing.append((opening.author, f"{opening.slot}#{times.get(opening.slot, 0) + 1}", event))
     wanted_slots = {opening.slot for opening in wanted}
     for slot, before in last.items():
-        if isinstance(before, CostsConfigured) and slot not in wanted_slots:
-            free = CostsConfigured(before.venue)
-            if before != free:
-                missing.append(("operator", f"{slot}#{times[slot] + 1}", free))
+        without = _without(before)
+        if without is not None and slot not in wanted_slots and before != without:
+            missing.append(("operator", f"{slot}#{times[slot] + 1}", without))
     return missing
+
+
+def _without(event: Event) -> Event | None:
+    """What takes back a fact that is only said where something is configured: no costs, always open."""
+    if isinstance(event, CostsConfigured):
+        return CostsConfigured(event.venue)
+    if isinstance(event, SessionsScheduled):
+        return SessionsScheduled(event.instrument, "UTC", ((0, 7 * 1_440),), ((0, 0),))
+    return None
 
 
 CONFIGURATION: tuple[type[Event], ...] = (
@@ -167,6 +176,7 @@ CONFIGURATION: tuple[type[Event], ...] = (
     InstrumentListed,
     VenueConfigured,
     CostsConfigured,
+    SessionsScheduled,
     AccountFunded,
     LimitsSet,
     RegimeConfigured,

@@ -29,21 +29,31 @@ class Allowance:
 
 def allowances(services: Mapping[str, Service], *, replay: bool) -> list[Allowance]:
     """One user per service, and the operator (live) or the backtest (replay)."""
-    users = [_of_service(service) for name, service in services.items() if name != LEDGER]
+    users = [_of_service(service, replay=replay) for name, service in services.items() if name != LEDGER]
     if replay:
         outside = tuple(subjects.append(author) for author in ("operator", "marketdata"))
         users.append(Allowance(BACKTEST, (*outside, subjects.READ), (subjects.PROGRESS_ALL,)))
     else:
         users.append(Allowance(OPERATOR, (subjects.CONTROL_ALL, subjects.READ), (subjects.TAPE, subjects.PROGRESS_ALL)))
-    return [_of_ledger(user.name for user in users), *users]
+    return [_of_ledger((user.name for user in users), replay=replay), *users]
 
 
-def _of_service(service: Service) -> Allowance:
+def _of_service(service: Service, *, replay: bool) -> Allowance:
+    if replay:
+        answers = (subjects.frame_answer(service.name), subjects.progress(service.name))
+        return Allowance(service.name, answers, (subjects.frames(service.name),))
     publish = (*map(subjects.append, service.authors), subjects.READ, subjects.progress(service.name))
     return Allowance(service.name, publish, (subjects.TAPE, subjects.progress(LEDGER)))
 
 
-def _of_ledger(askers: Iterable[str]) -> Allowance:
+def _of_ledger(askers: Iterable[str], *, replay: bool) -> Allowance:
+    inboxes = tuple(f"_INBOX.{name}.>" for name in askers)
+    if replay:
+        return Allowance(
+            LEDGER,
+            (subjects.FRAMES_ALL, subjects.progress(LEDGER), *inboxes),
+            (subjects.APPEND_ALL, subjects.READ, subjects.FRAME_ANSWERS_ALL),
+        )
     return Allowance(
         LEDGER,
         (
@@ -51,7 +61,7 @@ def _of_ledger(askers: Iterable[str]) -> Allowance:
             subjects.MIRROR,
             subjects.progress(LEDGER),
             "$JS.API.>",
-            *(f"_INBOX.{name}.>" for name in askers),
+            *inboxes,
         ),
         (subjects.APPEND_ALL, subjects.READ, subjects.CONTROL_ALL, subjects.PROGRESS_ALL),
     )

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from tapeline_common import bus, logs, subjects
+from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_OK, EXIT_USAGE
 from tapeline_common.metrics import Metrics
 from tapeline_common.service import Runner
 from tapeline_common.settings import ConfigurationInvalid, Environment, Settings, environment, load
@@ -27,10 +28,7 @@ from tapeline_common.wire import Progress, decode_progress, encode
 from tapeline_common.wiring import Service, installed_services
 
 if TYPE_CHECKING:
-    from nats.aio.client import Client
-    from nats.aio.msg import Msg
-
-EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_NOT_RUNNING, EXIT_CONFIGURATION, EXIT_TIMEOUT = 0, 1, 2, 3, 4, 5
+    from tapeline_common.bus import DirectClient
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ async def _run(service: Service, env: Environment, settings: Settings) -> int:
         asyncio.get_running_loop().add_signal_handler(number, process.stop.set)
     process.metrics.serve(env.metrics_port)
     watch = asyncio.create_task(_end_with_parent(env.parent, process.stop))
-    work = service.process(process) if service.process is not None else follow(process)
+    work = service.process(process) if service.process is not None else _gear(process)
     try:
         await until_stopped(process.stop, work)
     except ConfigurationInvalid as trouble:
@@ -104,6 +102,16 @@ async def until_stopped(stop: asyncio.Event, work: Awaitable[None]) -> None:
         await asyncio.gather(task, waiting, return_exceptions=True)
 
 
+async def _gear(process: Process) -> None:
+    """Live, a service follows the tape; in a replay it is shown what it hears."""
+    if process.environment.realm is Realm.REPLAY:
+        from tapeline_common.replay_service import replay
+
+        await replay(process)
+    else:
+        await follow(process)
+
+
 async def follow(process: Process) -> None:
     """A service with cores, workers and adapters: follow the tape."""
     service, env = process.service, process.environment
@@ -123,21 +131,18 @@ async def follow(process: Process) -> None:
         adapters=adapters,
     )
 
-    async def announced(message: Msg) -> None:
-        runner.inbox.put(message.subject, message.data)
+    def head(_subject: str, payload: bytes) -> None:
+        runner.inbox.saw_head(decode_progress(payload).pos)
 
-    async def head(message: Msg) -> None:
-        runner.inbox.saw_head(decode_progress(message.data).pos)
-
-    await client.subscribe(subjects.TAPE, cb=announced)
-    await client.subscribe(subjects.progress("ledger"), cb=head)
+    await client.listen(subjects.TAPE, runner.inbox.put)
+    await client.listen(subjects.progress("ledger"), head)
     try:
         await runner.run()
     finally:
         await client.close()
 
 
-async def connect(process: Process) -> Client:
+async def connect(process: Process) -> DirectClient:
     """This service's connection; a permission violation is logged as the alarm it is."""
 
     async def on_error(trouble: Exception) -> None:

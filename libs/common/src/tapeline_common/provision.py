@@ -17,8 +17,8 @@ from urllib.parse import quote
 import click
 
 from tapeline_common.commands_shared import as_json, fail, write_json
+from tapeline_common.exits import EXIT_ERROR
 from tapeline_common.permissions import LEDGER, OPERATOR, allowances
-from tapeline_common.process import EXIT_ERROR
 from tapeline_common.servers import ServerFailed
 from tapeline_common.servers_nats import NatsUser, load_or_create_nkey, server_config
 from tapeline_common.values import Realm

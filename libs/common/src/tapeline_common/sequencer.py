@@ -114,6 +114,28 @@ class Sequencer:
             self.answered[author] = cause
         return Recorded(fact, payload, self.hash)
 
+    def record_answer(self, author: str, events: Iterable[Event], cause: Fact) -> list[Recorded]:
+        """Give the facts of one answer the next places: ``record`` for each, with what they share looked up once."""
+        cause_pos, correlation, time_ns = cause.pos, cause.correlation, cause.time_ns
+        versions, link, prefix = self.versions, self.link, f"{author}:{cause_pos}:"
+        answer: list[Recorded] = []
+        for index, event in enumerate(events):
+            pos = self.pos + 1
+            kind = type(event)
+            stream = STREAMS[kind](event)
+            version = versions.get(stream, 0) + 1
+            identity = f"{prefix}{index}"
+            fact = Fact(pos, time_ns, identity, author, stream, version, cause_pos, correlation, kind.schema, event)
+            payload = encode(fact)
+            self.pos = pos
+            self.hash = head = link(self.hash, payload)
+            versions[stream] = version
+            answer.append(Recorded(fact, payload, head))
+        if answer:
+            self.clock_ns = max(self.clock_ns, time_ns)
+            self.answered[author] = max(cause_pos, self.answered.get(author, 0))
+        return answer
+
     def pass_over(self, streams: Mapping[str, int], time_ns: int) -> None:
         """Give the next places to outside facts rendered elsewhere: how many of each stream, and their last stamp."""
         for stream, count in streams.items():
@@ -209,10 +231,7 @@ class Sequencer:
                 AppendRefusal.OUT_OF_ORDER,
                 f"{author} answers {answer.cause} after {answer.after}, but the tape has its answer to {answered}",
             )
-        new = tuple(
-            self.record(author, draft.event, identity, answer.cause, cause.correlation, cause.time_ns)
-            for identity, draft in zip(ids, answer.facts, strict=True)
-        )
+        new = tuple(self.record_answer(author, [draft.event for draft in answer.facts], cause))
         return Admitted(tuple(recorded.fact.pos for recorded in new), new)
 
 

@@ -18,7 +18,8 @@ from tapeline_common import logs, subjects
 from tapeline_common.events import Event
 from tapeline_common.follower import Follower, answers_of
 from tapeline_common.metrics import Metrics
-from tapeline_common.tape import Page, ReadRequest, Tape, TapeUnavailable, read_all
+from tapeline_common.tape import Page, ReadRequest, Tape, TapeUnavailable
+from tapeline_common.tape_pages import READ_FACTS, pages
 from tapeline_common.values import Realm
 from tapeline_common.wire import Answer, Draft, Fact, Progress, decode_fact, position_of
 from tapeline_common.wiring import Adapter, Service, Worker, in_author_order
@@ -29,6 +30,12 @@ RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 PROGRESS_S = 0.25
 """How often a service says how far it has heard, at least."""
+
+PROGRESS_PAUSE_S = 0.1
+"""Time between two such messages while facts come in: each wakes the ledger and whoever looks on. What the operator
+asked for is acknowledged at once."""
+
+OPERATOR = "operator"
 
 INBOX_LIMIT = 20_000
 """Announcements kept before they are dropped and read from the ledger instead: memory stays bounded."""
@@ -97,6 +104,7 @@ class Runner:
         self._done: dict[str, set[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] | None = None
+        self._acknowledge = asyncio.Event()
 
     async def run(self) -> None:
         """Restore, then follow until cancelled. Raises ``ServiceStopped`` or whatever a core raised."""
@@ -136,20 +144,18 @@ class Runner:
         for worker in self.service.workers:
             given = [decode_fact(payload) for payload in await self._read_all(author=worker.author)]
             self._done[worker.author] = {fact.cause for fact in given}
-        while True:
-            page = await self._read(ReadRequest(self.heard, limit=5000, types=tuple(sorted(self._types))))
+        last_answered = dict(self._after)
+        request = ReadRequest(self.heard, limit=READ_FACTS, types=tuple(sorted(self._types)))
+        async for page in pages(self._read, request):
             for payload in page.facts:
                 fact = decode_fact(payload)
                 for name, follower in self.followers.items():
-                    recorded = answers[name]
-                    if fact.pos <= max(recorded, default=0):
-                        follower.recall(fact, recorded.get(fact.pos, ()))
+                    if fact.pos <= last_answered[name]:
+                        follower.recall(fact, answers[name].get(fact.pos, ()))
                     else:
                         await self._record(name, fact, follower.hear(fact))
                 self._ask_worker(fact)
             self._advance(page.through)
-            if page.through >= page.head:
-                break
         self._logger.info("restored", pos=self.heard, seconds=round(time.perf_counter() - started, 3))
 
     # ---- follow ----------------------------------------------------------------------------------------------
@@ -172,6 +178,8 @@ class Runner:
         if subjects.event_of(subject) in self._types:
             await self._hear(decode_fact(payload))
         self._advance(self.heard + 1)
+        if subjects.author_of(subject) == OPERATOR:
+            self._acknowledge.set()
 
     async def _fill(self) -> None:
         """Positions were announced that never arrived here: read them from the log."""
@@ -271,8 +279,11 @@ class Runner:
             if self.heard != said or quiet_s >= PROGRESS_S:
                 said, quiet_s = self.heard, 0.0
                 await self._announce(Progress(self.service.name, said))
-            await asyncio.sleep(0.02)
-            quiet_s += 0.02
+            try:
+                await asyncio.wait_for(self._acknowledge.wait(), PROGRESS_PAUSE_S)
+                self._acknowledge.clear()
+            except TimeoutError:
+                quiet_s += PROGRESS_PAUSE_S
 
     async def _read(self, request: ReadRequest) -> Page:
         attempt = 0
@@ -288,11 +299,8 @@ class Runner:
             return page
 
     async def _read_all(self, author: str) -> list[bytes]:
-        while True:
-            try:
-                return await read_all(self._tape, author=author)
-            except TapeUnavailable:
-                await asyncio.sleep(RETRY_S[-1])
+        request = ReadRequest(0, limit=READ_FACTS, author=author)
+        return [payload async for page in pages(self._read, request) for payload in page.facts]
 
 
 class _Door:

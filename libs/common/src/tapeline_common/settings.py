@@ -68,10 +68,23 @@ class CostsTable(Table, frozen=True):
     root_impact: Decimal | None = None
     root_window_bars: int | None = None
     borrow_rate: Decimal | None = None
+    initial_margin: Decimal | None = None
+    maintenance_margin: Decimal | None = None
+    liquidation_fee: Decimal | None = None
+    short_selling: bool | None = None
+
+
+class CalendarTable(Table, frozen=True):
+    """A market's hours in its local time, such as ``sessions = ["Mon-Fri 09:30-16:00"]``."""
+
+    name: str
+    zone: str
+    sessions: tuple[str, ...]
+    closed: tuple[str, ...] = ()
 
 
 class InstrumentTable(Table, frozen=True):
-    """What is traded. ``data`` and ``detail`` are files of bars; ``detail`` is for backtests only."""
+    """What is traded. ``data`` and ``detail`` are files of bars, ``funding`` is one of rates; both for backtests."""
 
     name: str
     venue: str = "sim"
@@ -81,6 +94,7 @@ class InstrumentTable(Table, frozen=True):
     calendar: str = "24/7"
     data: str = ""
     detail: str = ""
+    funding: str = ""
     costs: CostsTable = CostsTable()
 
 
@@ -103,6 +117,10 @@ class VenueTable(Table, frozen=True):
     root_impact: Decimal = Decimal(0)
     root_window_bars: int = 1_440
     borrow_rate: Decimal = Decimal(0)
+    initial_margin: Decimal = Decimal(0)
+    maintenance_margin: Decimal = Decimal(0)
+    liquidation_fee: Decimal = Decimal(0)
+    short_selling: bool = True
     latency_ms: int = 0
     intrabar: IntrabarPath = IntrabarPath.WORST
     fee_tier: tuple[FeeTierTable, ...] = ()
@@ -170,6 +188,7 @@ class Settings(Table, frozen=True):
     regime: RegimeTable = RegimeTable()
     bandit: BanditTable = BanditTable()
     instrument: tuple[InstrumentTable, ...] = ()
+    calendar: tuple[CalendarTable, ...] = ()
     strategy: tuple[StrategyTable, ...] = ()
 
 
@@ -277,8 +296,13 @@ def _wrong_costs(settings: Settings) -> Iterator[Wrong]:
         yield "venue.latency_ms", venue.latency_ms, "use zero or more"
     if venue.root_window_bars < 1:
         yield "venue.root_window_bars", venue.root_window_bars, "use 1 or more"
+    yield from _wrong_margin("venue", venue.initial_margin, venue.maintenance_margin)
     for index, instrument in enumerate(settings.instrument):
         key = f"instrument[{index}].costs"
+        own = instrument.costs
+        initial = venue.initial_margin if own.initial_margin is None else own.initial_margin
+        maintenance = venue.maintenance_margin if own.maintenance_margin is None else own.maintenance_margin
+        yield from _wrong_margin(key, initial, maintenance)
         for name, value in msgspec.structs.asdict(instrument.costs).items():
             least = 1 if name == "root_window_bars" else 0
             if value is not None and not (Decimal(value).is_finite() and value >= least):
@@ -286,6 +310,13 @@ def _wrong_costs(settings: Settings) -> Iterator[Wrong]:
         ticks = instrument.costs.half_spread_ticks
         if instrument.tick_size is None and (venue.half_spread_ticks if ticks is None else ticks):
             yield f"instrument[{index}].tick_size", "not set", "set it: half_spread_ticks counts in it"
+
+
+def _wrong_margin(key: str, initial: Decimal, maintenance: Decimal) -> Iterator[Wrong]:
+    if maintenance >= 1:
+        yield f"{key}.maintenance_margin", maintenance, "use a fraction of the position's value below 1, such as 0.005"
+    elif initial < maintenance:
+        yield f"{key}.initial_margin", initial, f"use at least the maintenance margin of {maintenance}"
 
 
 def _wrong_instruments(settings: Settings) -> Iterator[Wrong]:
@@ -342,7 +373,7 @@ class Environment(msgspec.Struct, frozen=True):
         dsn_file: file with the Postgres connection string (ledger only).
         tape: the name that makes this tape's client order ids unique; drawn once by the launcher.
         parent: pid of a launcher with which this process ends, 0 if it has none.
-        plan_file: JSON of author → event names heard, for the lock step of the replay realm (ledger only).
+        plan_file: JSON of who hears and may answer what in a replay (ledger only).
     """
 
     config: str = CONFIG_NAME

@@ -4,6 +4,7 @@
 ``ledger.append.<author>``           requests to record; NATS lets only that author's service publish there
 ``ledger.read``                      requests for recorded facts
 ``progress.<service>``               how far a service has heard (plain, not a fact)
+``frames.<service>``                 replay realm: facts for one service; ``frames.answer.<service>`` what it says
 ``control.<action>``                 operator requests, answered by the ledger
 """
 
@@ -17,6 +18,10 @@ APPEND = "ledger.append."
 APPEND_ALL = "ledger.append.*"
 PROGRESS = "progress."
 PROGRESS_ALL = "progress.*"
+FRAMES = "frames."
+FRAMES_ALL = "frames.*"
+FRAME_ANSWERS = "frames.answer."
+FRAME_ANSWERS_ALL = "frames.answer.*"
 CONTROL = "control."
 CONTROL_ALL = "control.*"
 MIRROR = "mirror.>"
@@ -41,12 +46,25 @@ def event_of(subject: str) -> str:
     return subject.split(".", 3)[2]
 
 
+def author_of(subject: str) -> str:
+    """Author name of a tape subject."""
+    return subject.split(".", 2)[1]
+
+
 def append(author: str) -> str:
     return APPEND + author
 
 
 def progress(service: str) -> str:
     return PROGRESS + service
+
+
+def frames(service: str) -> str:
+    return FRAMES + service
+
+
+def frame_answer(service: str) -> str:
+    return FRAME_ANSWERS + service
 
 
 def control(action: str) -> str:

@@ -79,10 +79,14 @@ class IntrabarPath(StrEnum):
 
 
 class Purpose(StrEnum):
-    """Why an order exists. A FLATTEN order only ever reduces a position and is allowed while flattening."""
+    """Why an order exists. A FLATTEN order only ever reduces a position and is allowed while flattening.
+
+    LIQUIDATION: the venue's own order, closing what the account can no longer carry.
+    """
 
     SIGNAL = "SIGNAL"
     FLATTEN = "FLATTEN"
+    LIQUIDATION = "LIQUIDATION"
 
 
 class Regime(StrEnum):
@@ -101,7 +105,12 @@ class TradingState(StrEnum):
 
 
 class OrderState(StrEnum):
-    """Where an order stands. Being in flight is a state, and so is not knowing."""
+    """Where an order stands. Being in flight is a state, and so is not knowing.
+
+    ``is_terminal``: nothing leads out of it. An attribute of each member, because every report asks for it.
+    """
+
+    is_terminal: bool
 
     SUBMITTED = "SUBMITTED"
     WORKING = "WORKING"
@@ -114,14 +123,8 @@ class OrderState(StrEnum):
     REJECTED = "REJECTED"
     WITHHELD = "WITHHELD"
 
-    @property
-    def is_terminal(self) -> bool:
-        return self in _TERMINAL
-
-
-_TERMINAL = frozenset(
-    {OrderState.FILLED, OrderState.CANCELED, OrderState.EXPIRED, OrderState.REJECTED, OrderState.WITHHELD}
-)
+    def __init__(self, word: str) -> None:
+        self.is_terminal = word in ("FILLED", "CANCELED", "EXPIRED", "REJECTED", "WITHHELD")
 
 
 class PositionSide(StrEnum):
@@ -225,6 +228,8 @@ class Rejection(StrEnum):
     QUANTITY_INVALID = "QUANTITY_INVALID"
     PRICE_INVALID = "PRICE_INVALID"
     BELOW_MIN_NOTIONAL = "BELOW_MIN_NOTIONAL"
+    MARGIN_INSUFFICIENT = "MARGIN_INSUFFICIENT"
+    SHORT_NOT_ALLOWED = "SHORT_NOT_ALLOWED"
     ORDER_UNKNOWN = "ORDER_UNKNOWN"
 
 
@@ -235,6 +240,7 @@ class CancelReason(StrEnum):
     FILL_OR_KILL = "FILL_OR_KILL"
     STRATEGY_DISABLED = "STRATEGY_DISABLED"
     REDUCE_ONLY = "REDUCE_ONLY"
+    LIQUIDATION = "LIQUIDATION"
     REQUESTED = "REQUESTED"
 
 

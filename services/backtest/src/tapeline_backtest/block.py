@@ -10,7 +10,7 @@ It decides nothing: where silence ends is said by the cores.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -38,8 +38,10 @@ from tapeline_backtest.rendering import (
 from tapeline_common.bar_block import BarBlock, BarFilter, Echo, Steps
 from tapeline_common.core import Stamp
 from tapeline_common.events import ParameterValue, RegimeUpdated
+from tapeline_common.hours import Hours
 from tapeline_common.loop import Loop
 from tapeline_common.recording import Recorder
+from tapeline_common.values import InstrumentId
 from tapeline_regime.features import usable
 from tapeline_strategy.catalogue import find
 from tapeline_strategy.sdk import Strategy
@@ -256,6 +258,7 @@ class BlockRun:
 
     Args:
         loop: has heard the opening facts; its sequencer chains through ``tape``.
+        hours: when instruments trade that do not always: what lies outside is no gap.
         progress: called after each chunk with the number of bars so far.
 
     Attributes:
@@ -267,6 +270,7 @@ class BlockRun:
         loop: Loop,
         sources: Sequence[Source],
         tape: BulkTape,
+        hours: Mapping[InstrumentId, Hours],
         progress: Callable[[int], None] | None = None,
         chunk_bars: int = CHUNK_BARS,
     ) -> None:
@@ -274,6 +278,7 @@ class BlockRun:
         self._loop = loop
         self._sources = sources
         self._tape = tape
+        self._hours = hours
         self._progress = progress
         self._chunk_bars = chunk_bars
         self._compiled: dict[str, Any] = {}
@@ -363,8 +368,10 @@ class BlockRun:
         lane, row = int(chunk.lanes[k]), int(chunk.rows[k])
         bar = chunk.bar(lane, row)
         if has_gap:
-            gap = gap_before(self._sources[lane], chunk.file_rows[lane] + row - chunk.first_rows[lane])
-            self._loop.say(gap.author, gap.event, gap.id, gap.time_ns)
+            file_row = chunk.file_rows[lane] + row - chunk.first_rows[lane]
+            gap = gap_before(self._sources[lane], file_row, self._hours.get(bar.instrument))
+            if gap is not None:
+                self._loop.say(gap.author, gap.event, gap.id, gap.time_ns)
         self._loop.say(AUTHOR, bar, bar_id(bar.instrument, bar.timeframe, bar.open_ns), bar.close_ns)
 
     def _blocks(self, chunk: Chunk) -> list[BarBlock]:

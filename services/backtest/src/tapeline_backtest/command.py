@@ -21,9 +21,10 @@ from tapeline_backtest.feed import DetailUnusable, Outside, Source, bar_count, d
 from tapeline_backtest.recording import recording
 from tapeline_backtest.report import Report, Run, report
 from tapeline_backtest.runner import Finished, Progress, run_blocks, run_loop
+from tapeline_common.calendars import session_openings
 from tapeline_common.events import Parameters
+from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_USAGE
 from tapeline_common.opening import Opening, instrument_id, opening_facts
-from tapeline_common.process import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_USAGE
 from tapeline_common.recording import Recorder, RecordingFailed, RecordingRefused
 from tapeline_common.settings import (
     ConfigurationInvalid,
@@ -44,6 +45,7 @@ from tapeline_marketdata.bar_rules import BarRule, parse_rule, rule_of
 from tapeline_marketdata.built_bars import build_bars
 from tapeline_marketdata.columns import BadFile, columns_in, is_trades
 from tapeline_marketdata.files import BarFile, read_bars
+from tapeline_marketdata.funding import read_funding
 from tapeline_marketdata.timeframe import UnknownTimeframe
 
 QUOTES = ("USDT", "USDC", "BUSD", "USD", "EUR", "GBP", "JPY", "BTC", "ETH")
@@ -99,6 +101,7 @@ ZERO, ONE = Decimal(0), Decimal(1)
 @click.option("--bars", "rule", metavar="RULE", help="The files hold trades: build bars, such as tick:500 or time:1m.")
 @click.option("--instrument", "names", multiple=True, help="Name such as BTC/USD for each --data, in order.")
 @click.option("--detail", multiple=True, help="File of finer bars to fill on; repeat for several, in order.")
+@click.option("--funding", multiple=True, help="File of funding rates; repeat for several, in order.")
 @click.option("-i", "--timeframe", help="Length of the files' bars, where it cannot be told from them.")
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="A tapeline.toml: the same file as live.")
 @click.option("--gear", type=click.Choice(["loop", "wire", "kernel"]), default="loop", show_default=True)
@@ -120,12 +123,13 @@ def backtest(
     try:
         call["config"] = config
         settings, files = settings_of_config(config, call) if config is not None else settings_of_call(call)
-        settings = checked(_with_costs(_with_detail(settings, call), call))
+        settings = checked(_with_costs(_with_files(settings, call), call))
         sources = _sources(settings, files, call["timeframe"], _rule(settings, files, call))
         settings = deciding_on(settings, sources[0].file, config)
+        sessions = session_openings(settings)
     except (BadFile, UnknownTimeframe, ConfigurationInvalid, DetailUnusable) as trouble:
         end(str(trouble), EXIT_CONFIGURATION)
-    opening = opening_facts(settings, realm=Realm.REPLAY, code_version=code_version())
+    opening = [*opening_facts(settings, realm=Realm.REPLAY, code_version=code_version()), *sessions]
     said = _progress(bar_count(sources), to_json)
     try:
         with recording(call["record"], force=call["force"]) as kept:
@@ -160,8 +164,8 @@ def _run_loop(
 ) -> Finished:
     if blocks is None:
         blocks = bar_count(sources) >= BLOCKS_FROM_BARS
-    # Finer bars come between the others, which blocks are not made for.
-    if blocks and all(one.detail is None for one in sources):
+    # Finer bars and funding come between the others, which blocks are not made for.
+    if blocks and all(one.detail is None and one.funding is None for one in sources):
         return run_blocks(opening, sources, progress, recorder)
     return run_loop(script(opening, sources), progress, recorder)
 
@@ -271,15 +275,16 @@ def _with_costs(settings: Settings, call: dict[str, Any]) -> Settings:
     return msgspec.structs.replace(settings, venue=msgspec.structs.replace(settings.venue, **given))
 
 
-def _with_detail(settings: Settings, call: dict[str, Any]) -> Settings:
-    """Files of --detail belong to the instruments of --instrument, else to all of them, in order."""
+def _with_files(settings: Settings, call: dict[str, Any]) -> Settings:
+    """Files of --detail and --funding belong to the instruments of --instrument, else to all of them, in order."""
     names = call["names"] or [table.name for table in settings.instrument]
-    if len(call["detail"]) > len(names):
-        raise click.UsageError(f"{len(call['detail'])} --detail for {len(names)} instruments: give one for each")
-    paths = dict(zip(names, call["detail"], strict=False))
-    instruments = tuple(
-        msgspec.structs.replace(table, detail=paths.get(table.name, table.detail)) for table in settings.instrument
-    )
+    given: dict[str, dict[str, str]] = {}
+    for key in ("detail", "funding"):
+        if len(call[key]) > len(names):
+            raise click.UsageError(f"{len(call[key])} --{key} for {len(names)} instruments: give one for each")
+        for name, path in zip(names, call[key], strict=False):
+            given.setdefault(name, {})[key] = path
+    instruments = tuple(msgspec.structs.replace(table, **given.get(table.name, {})) for table in settings.instrument)
     return msgspec.structs.replace(settings, instrument=instruments)
 
 
@@ -338,9 +343,11 @@ def deciding_on(settings: Settings, file: BarFile, config: Path | None) -> Setti
 def _source(table: InstrumentTable, path: str, read: Callable[[str], BarFile]) -> Source:
     bars = read(path)
     one = source(instrument_id(table), path, bars)
-    if not table.detail:
-        return one
-    return dataclasses.replace(one, detail=detail(table.detail, read_bars(table.detail), bars))
+    return dataclasses.replace(
+        one,
+        detail=detail(table.detail, read_bars(table.detail), bars) if table.detail else None,
+        funding=read_funding(table.funding) if table.funding else None,
+    )
 
 
 def _report(settings: Settings, sources: list[Source], finished: Finished, gear: str) -> Report:

@@ -3,6 +3,9 @@
 A bar is said when it closes. Bars that close together are said in the order of their instruments. Missing bars become
 facts. Files are read strictly: a backtest on bad data is refused, with the row named. Nothing is recorded here.
 
+Funding rates are said when they took effect, after the bars that close then. A rate without a mark price of its own is
+of the last close before it.
+
 Where an instrument has finer bars as well, they are said before the bar that they make up, if they make up all of it:
 the venue then fills on them and not on that bar. A bar whose detail is incomplete is said alone and fills by itself.
 """
@@ -12,16 +15,19 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tapeline_common.events import DataRejected, Event, FeedOpened
+from tapeline_common.events import DataRejected, Event, FeedOpened, FundingPublished, SessionsScheduled
+from tapeline_common.hours import Hours
 from tapeline_common.opening import Opening
 from tapeline_common.values import DataFault, InstrumentId
 from tapeline_marketdata.columns import file_digest
 from tapeline_marketdata.files import BarFile, source_detail
+from tapeline_marketdata.funding import FundingFile
 
 
 class Outside(msgspec.Struct, frozen=True, gc=False):
@@ -58,6 +64,7 @@ class Source:
     file: BarFile
     digest: str
     detail: Detail | None = None
+    funding: FundingFile | None = None
 
     @property
     def opened(self) -> FeedOpened:
@@ -110,24 +117,32 @@ def detail(path: str, file: BarFile, coarse: BarFile) -> Detail:
 
 def script(opening: Sequence[Opening], sources: Sequence[Source]) -> Iterator[Outside]:
     """Everything a replay says, in order: configuration, sources, then bars by closing time."""
+    hours = hours_of(opening)
     yield from opening_script(opening, sources)
     if len(sources) == 1:
-        yield from bars_of(sources[0])
+        yield from bars_of(sources[0], hours.get(sources[0].instrument))
         return
-    lanes = [((outside.time_ns, lane, outside) for outside in bars_of(one)) for lane, one in enumerate(sources)]
+    lanes = [_lane(lane, bars_of(one, hours.get(one.instrument))) for lane, one in enumerate(sources)]
     for _, _, outside in heapq.merge(*lanes, key=lambda entry: entry[:2]):
         yield outside
 
 
-def bars_of(one: Source) -> Iterator[Outside]:
-    """One instrument's bars; finer ones before the bar that they make up."""
-    if one.detail is None:
-        return _bars_of(one)
-    return heapq.merge(_detail_of(one, one.detail), _bars_of(one), key=lambda outside: outside.time_ns)
+def _lane(lane: int, bars: Iterator[Outside]) -> Iterator[tuple[int, int, Outside]]:
+    return ((outside.time_ns, lane, outside) for outside in bars)
 
 
-def _bars_of(one: Source) -> Iterator[Outside]:
-    """One file's bars, each gap said before the bar that ends it."""
+def bars_of(one: Source, hours: Hours | None = None) -> Iterator[Outside]:
+    """One instrument's bars; finer ones before the bar that they make up, funding after the bars that close then."""
+    lanes = [_bars_of(one, hours)]
+    if one.detail is not None:
+        lanes.insert(0, _detail_of(one, one.detail))
+    if one.funding is not None:
+        lanes.append(_funding_of(one, one.funding))
+    return lanes[0] if len(lanes) == 1 else heapq.merge(*lanes, key=lambda outside: outside.time_ns)
+
+
+def _bars_of(one: Source, hours: Hours | None) -> Iterator[Outside]:
+    """One file's bars, each gap said before the bar that ends it. What lies outside trading hours is no gap."""
     facts = one.file.facts
     length_ns = facts.timeframe_ns
     prefix = f"bar:{one.instrument}:{facts.timeframe}:"
@@ -136,22 +151,34 @@ def _bars_of(one: Source) -> Iterator[Outside]:
         for raw in bars:
             open_ns, close_ns = raw.open_ns, raw.close_ns
             if length_ns and open_ns != expected_ns:
-                yield _gap(one, expected_ns, open_ns, close_ns)
+                gap = _gap(one, expected_ns, open_ns, close_ns, hours)
+                if gap is not None:
+                    yield gap
             expected_ns = close_ns
             yield Outside("marketdata", f"{prefix}{open_ns}", raw, close_ns)
 
 
-def _gap(one: Source, expected_ns: int, open_ns: int, close_ns: int) -> Outside:
-    missing = (open_ns - expected_ns) // one.file.facts.timeframe_ns
+def hours_of(opening: Sequence[Opening]) -> dict[InstrumentId, Hours]:
+    """When each instrument trades that does not always."""
+    return {each.event.instrument: Hours(each.event) for each in opening if isinstance(each.event, SessionsScheduled)}
+
+
+def _gap(one: Source, expected_ns: int, open_ns: int, close_ns: int, hours: Hours | None) -> Outside | None:
+    length_ns = one.file.facts.timeframe_ns
+    missing = (open_ns - expected_ns) // length_ns
+    if hours is not None:
+        missing = hours.bars_between(expected_ns, open_ns, length_ns)
+        if not missing:
+            return None
     gap = DataRejected(one.instrument, DataFault.GAP, expected_ns, f"{missing} bars missing")
     return Outside("marketdata", f"gap:{one.instrument}:{expected_ns}", gap, close_ns)
 
 
-def gap_before(one: Source, row: int) -> Outside:
+def gap_before(one: Source, row: int, hours: Hours | None) -> Outside | None:
     """What is said before bar ``row`` of a file, which does not open when the one before it closed."""
     opens, length_ns = one.file.columns.open_ns, one.file.facts.timeframe_ns
     open_ns = int(opens[row])
-    return _gap(one, int(opens[row - 1]) + length_ns, open_ns, open_ns + length_ns)
+    return _gap(one, int(opens[row - 1]) + length_ns, open_ns, open_ns + length_ns, hours)
 
 
 def opening_script(opening: Sequence[Opening], sources: Sequence[Source]) -> Iterator[Outside]:
@@ -163,6 +190,8 @@ def opening_script(opening: Sequence[Opening], sources: Sequence[Source]) -> Ite
         yield Outside("marketdata", f"feed:{one.instrument}", one.opened, start_ns)
         if one.detail is not None:
             yield Outside("marketdata", f"detail:{one.instrument}", one.detail_opened, start_ns)
+        if one.funding is not None:
+            yield Outside("marketdata", f"funding:{one.instrument}", _funding_opened(one, one.funding), start_ns)
 
 
 def _detail_of(one: Source, finer: Detail) -> Iterator[Outside]:
@@ -175,6 +204,30 @@ def _detail_of(one: Source, finer: Detail) -> Iterator[Outside]:
         for index in np.flatnonzero(used).tolist():
             bar = bars[index]
             yield Outside("marketdata", f"{prefix}{bar.open_ns}", bar, bar.close_ns)
+
+
+def _funding_opened(one: Source, funding: FundingFile) -> FeedOpened:
+    return FeedOpened(
+        instrument=one.instrument,
+        source=funding.path.replace("\\", "/").rpartition("/")[2],
+        timeframe="funding",
+        detail=f"sha256 {file_digest(funding.path)}; {len(funding)} rates",
+    )
+
+
+def _funding_of(one: Source, funding: FundingFile) -> Iterator[Outside]:
+    """The rates that took effect while there were bars."""
+    priced = one.file if one.detail is None else one.detail.file
+    close_ns = priced.columns.open_ns + priced.facts.timeframe_ns
+    last_ns = int(one.file.columns.open_ns[-1]) + one.file.facts.timeframe_ns
+    rows = np.searchsorted(close_ns, funding.time_ns, side="right") - 1
+    for index, (time_ns, row) in enumerate(zip(funding.time_ns.tolist(), rows.tolist(), strict=True)):
+        if row < 0 or time_ns > last_ns:
+            continue
+        close = priced.columns.texts("close", row, row + 1)[0]
+        mark = Decimal(close) if funding.marks is None else funding.marks[index]
+        event = FundingPublished(one.instrument, funding.rates[index], mark)
+        yield Outside("marketdata", f"funding:{one.instrument}:{time_ns}", event, time_ns)
 
 
 def bar_count(sources: Sequence[Source]) -> int:

@@ -40,7 +40,7 @@ from tapeline_common.wire import Fact
 from tapeline_ledger import core as ledger
 
 DAY_NS = 86_400_000_000_000
-TRADING_DAYS = {"24/7": 365, "24/5": 260, "XNYS": 252}
+TRADING_DAYS = {"24/7": 365, "24/5": 260, "XNYS": 252, "NYSE": 252}
 """Days of trading in a year, by calendar; unknown calendars count as 365."""
 
 Floats = NDArray[np.float64]

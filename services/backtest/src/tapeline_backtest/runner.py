@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tapeline_backtest.bar_columns import CHUNK_BARS
-from tapeline_backtest.feed import Outside, Source, opening_script
+from tapeline_backtest.feed import Outside, Source, hours_of, opening_script
 from tapeline_backtest.report import TAKES, Collected
 from tapeline_bandit.service import SERVICE as BANDIT
 from tapeline_common.loop import Loop
@@ -84,7 +84,7 @@ def run_blocks(
         for outside in opening_script(opening, sources):
             loop.say(outside.author, outside.event, outside.id, outside.time_ns)
         tape.flush(None)
-        run = BlockRun(loop, sources, tape, progress, chunk_bars)
+        run = BlockRun(loop, sources, tape, hours_of(opening), progress, chunk_bars)
         run.run()
         tape_hash = tape.head().hex()
     finally:

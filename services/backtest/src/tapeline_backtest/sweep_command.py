@@ -23,8 +23,8 @@ import numpy as np
 from tapeline_backtest.command import ONE, ZERO, Amount, deciding_on, end, settings_of_call, settings_of_config
 from tapeline_backtest.sweep import GridInvalid, Progress, Rank, Row, Stretch, Swept, grid_of, ranked, sweep, values_of
 from tapeline_common.events import Parameters
+from tapeline_common.exits import EXIT_CONFIGURATION
 from tapeline_common.opening import opening_facts
-from tapeline_common.process import EXIT_CONFIGURATION
 from tapeline_common.settings import ConfigurationInvalid, Settings
 from tapeline_common.values import Realm
 from tapeline_common.wiring import checked

@@ -1,7 +1,7 @@
-"""Runs a script over real NATS and Postgres: every service its own process, the ledger in lock step.
+"""Runs a script over real NATS and Postgres: every service its own process, facts in frames.
 
 The same cores, the same rules, the same tape: the facts are read back from Postgres at the end, the chain is computed
-again from their bytes, and the report is folded from them. Slow by design of the lock step; the loop gear is for speed.
+again from their bytes, and the report is folded from them.
 """
 
 from __future__ import annotations
@@ -9,31 +9,39 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
+from collections import deque
 from collections.abc import Coroutine, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from tapeline_backtest.feed import Outside
 from tapeline_backtest.report import Collected, fold_books
 from tapeline_backtest.runner import Finished, Progress
 from tapeline_common import bus, subjects
 from tapeline_common.embedded import Stack, StackFailed
+from tapeline_common.frame_follower import JOINED_MIDWAY
+from tapeline_common.frames import plan_of
 from tapeline_common.permissions import BACKTEST
 from tapeline_common.recording import Recorder
 from tapeline_common.servers import ServerFailed
-from tapeline_common.tape import read_all
+from tapeline_common.tape import TapeUnavailable, read_all
 from tapeline_common.tape_nats import NatsTape
 from tapeline_common.values import Realm
 from tapeline_common.wire import GENESIS, Answer, Draft, chain_all, decode_fact, decode_progress
-from tapeline_common.wiring import Service, installed_services
+from tapeline_common.wiring import installed_services
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
     from nats.aio.msg import Msg
 
 BATCH = 500
-"""Outside facts sent in one request; the ledger takes them one by one."""
+"""Outside facts sent in one request."""
+
+CREDIT = 6
+"""Requests on the way: the ledger never waits for bars, and never holds more than these."""
 
 APPEND_S = 600.0
 """How long a batch may take: each of its facts waits for everything that follows from it."""
@@ -44,17 +52,6 @@ SETTLE_S = 60.0
 
 class WireFailed(Exception):
     """The run over the wire did not come to its end; the message says what failed."""
-
-
-def plan(services: Iterable[Service]) -> dict[str, tuple[str, ...]]:
-    """Author → names of the events it answers: what the ledger waits for in lock step."""
-    awaited: dict[str, tuple[str, ...]] = {}
-    for service in services:
-        for core in service.cores:
-            awaited[core.name] = tuple(event.__name__ for event in core.hears)
-        for worker in service.workers:
-            awaited[worker.author] = (worker.asked_by.__name__,)
-    return awaited
 
 
 def run_wire(
@@ -81,6 +78,9 @@ def run_wire(
             payloads, elapsed_s = asyncio.run(_run(script, place, config_file, progress))
         except (StackFailed, ServerFailed) as trouble:
             raise WireFailed(str(trouble)) from trouble
+        except TapeUnavailable as trouble:
+            reason = _last_words(place, "ledger") or f": {trouble}"
+            raise WireFailed(f"the ledger stopped during the replay{reason}; run it again") from trouble
     return _finished(payloads, elapsed_s, recorder)
 
 
@@ -88,7 +88,7 @@ async def _run(
     script: Iterable[Outside], place: Path, config: Path, progress: Progress | None
 ) -> tuple[list[bytes], float]:
     services = {name: service for name, service in installed_services().items() if name != "marketdata"}
-    stack = Stack(place, config, realm=Realm.REPLAY, plan=plan(services.values()), log_level="warning")
+    stack = Stack(place, config, realm=Realm.REPLAY, plan=plan_of(services.values()), log_level="warning")
     stack.services = services
     try:
         await stack.start()
@@ -118,8 +118,18 @@ async def _watched(stack: Stack, work: Coroutine[Any, Any, None]) -> None:
         fallen = [name for name, child in stack.children.items() if child.restarts]
         if fallen and not task.done():
             task.cancel()
-            raise WireFailed(f"{', '.join(fallen)} stopped during the replay; see the log in {stack.folder / 'logs'}")
+            reasons = "".join(_last_words(stack.folder, name) for name in fallen)
+            raise WireFailed(f"{', '.join(fallen)} stopped during the replay{reasons}; run it again")
     await task
+
+
+def _last_words(folder: Path, service: str) -> str:
+    """Why a service stopped, as its log has it; nothing if it was killed. Its next life ends at once and knows less."""
+    log = folder / "logs" / f"{service}.log"
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    reasons = [msgspec.json.decode(line)["reason"] for line in lines if line.startswith("{") and '"reason"' in line]
+    told = [reason for reason in reasons if JOINED_MIDWAY not in reason]
+    return f": {told[-1]}" if told else ""
 
 
 async def _settled(client: Client) -> None:
@@ -141,17 +151,35 @@ async def _settled(client: Client) -> None:
 
 
 async def _feed(tape: NatsTape, script: Iterable[Outside], progress: Progress | None) -> None:
+    """Say the whole script, a few requests ahead of what is recorded."""
     lines = iter(script)
     said = 0
-    while batch := list(islice(lines, BATCH)):
-        for author, run in _runs(batch):
-            answers = [Answer(0, (Draft(one.event, one.id),), time_ns=one.time_ns) for one in run]
-            for receipt, one in zip(await tape.append_many(author, answers), run, strict=True):
-                if not receipt.ok:
-                    raise WireFailed(f"{one.id} was refused: {receipt.refusal} {receipt.detail}")
-        said += len(batch)
-        if progress is not None:
-            progress(said)
+    under_way: deque[tuple[int, asyncio.Task[None]]] = deque()
+    try:
+        while True:
+            batch = list(islice(lines, BATCH))
+            for author, run in _runs(batch):
+                under_way.append((len(run), asyncio.create_task(_append(tape, author, run))))
+                await asyncio.sleep(0)  # requests leave in the order of the script
+            while under_way and (len(under_way) >= CREDIT or not batch or not said):
+                count, task = under_way.popleft()
+                await task
+                said += count
+                if progress is not None:
+                    progress(said)
+            if not batch:
+                return
+    finally:
+        for _, task in under_way:
+            task.cancel()
+        await asyncio.gather(*(task for _, task in under_way), return_exceptions=True)
+
+
+async def _append(tape: NatsTape, author: str, run: Sequence[Outside]) -> None:
+    answers = [Answer(0, (Draft(one.event, one.id),), time_ns=one.time_ns) for one in run]
+    for receipt, one in zip(await tape.append_many(author, answers), run, strict=True):
+        if not receipt.ok:
+            raise WireFailed(f"{one.id} was refused: {receipt.refusal} {receipt.detail}")
 
 
 def _runs(batch: Sequence[Outside]) -> list[tuple[str, list[Outside]]]:

@@ -31,7 +31,7 @@ from tapeline_bandit.posterior import (
     outcome_refusal,
     update,
 )
-from tapeline_common.core import Core, Stamp
+from tapeline_common.core import FOREVER, NEVER, Core, Quiet, Stamp
 from tapeline_common.events import (
     BanditConfigured,
     Event,
@@ -329,6 +329,11 @@ def _in_range(settings: BanditConfigured) -> bool:
     )
 
 
+def quiet_about_trades(state: State) -> int:
+    """Without presets nothing was chosen, so nothing is rewarded and there is nothing to choose from."""
+    return NEVER if state.presets else FOREVER
+
+
 CORE: Final = Core(
     name="bandit",
     initial=State,
@@ -348,4 +353,5 @@ CORE: Final = Core(
         PresetRequested: register,
         TradeClosed: close,
     },
+    quiet={TradeClosed: (Quiet(quiet_about_trades, ended_by=frozenset({PresetRequested})),)},
 )

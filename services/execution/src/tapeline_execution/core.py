@@ -28,6 +28,7 @@ from tapeline_common.events import (
     FlattenRequested,
     HaltRequested,
     LifecycleViolated,
+    LiquidationOrdered,
     OrderAccepted,
     OrderApproved,
     OrderCanceled,
@@ -147,6 +148,11 @@ def learn_submission(state: State, event: OrderSubmitted, _stamp: Stamp) -> None
     state.open[event.order] = Order(event.order, event.client_order_id, event.terms, OrderState.SUBMITTED)
 
 
+def learn_liquidation(state: State, event: LiquidationOrdered, _stamp: Stamp) -> None:
+    """The venue's own order: nobody approved it, and its fill is no surprise."""
+    state.open[event.order] = Order(event.order, event.client_order_id, event.terms, OrderState.WORKING)
+
+
 def learn_withheld(state: State, event: OrderWithheld, _stamp: Stamp) -> None:
     order = state.open.get(event.order)
     if order is None:
@@ -197,6 +203,7 @@ _EVOLVES: dict[type[Event], Evolve[State]] = {
     OrderSubmitted: learn_submission,
     OrderWithheld: learn_withheld,
     CancelSubmitted: learn_cancel,
+    LiquidationOrdered: learn_liquidation,
     **dict.fromkeys(_REPORTS, learn_report),
 }
 

@@ -13,12 +13,14 @@ Every cost is added to a taker's price per unit, from the price that the fill ru
   ``root_window_bars`` bars before the one that fills: the law does not depend on the horizon as long as both are taken
   over the same one. Without any volume in the window, the quantity counts as all of it.
 
-The sum is moved to the tick against us, never past the order's limit, and a sale never below nothing.
+The sum is moved to the tick against us, never past the order's limit, and a sale never below nothing. Without a tick
+the price is rounded against us to twelve significant digits.
 
 Borrowing costs ``borrow_rate · days / 365`` of a short position's value, for the UTC days that ended while it was open.
 
-Products and sums are exact. Quotients and roots are rounded away from zero to twelve significant digits: one rule,
-against us, which any other implementation can follow to the last digit.
+Sums are exact. Quotients, roots and each of these costs are rounded away from zero to twelve significant digits, costs
+to no more than eighteen decimals: one rule, against us, which any other implementation can follow to the last digit,
+and without which products of products would outgrow what a fact may hold.
 
 Nothing here knows orders, books or accounts.
 """
@@ -28,7 +30,7 @@ from __future__ import annotations
 import decimal
 from collections import deque
 from dataclasses import dataclass, field
-from decimal import ROUND_CEILING, ROUND_UP, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_UP, Decimal
 from math import isqrt
 
 import msgspec
@@ -40,6 +42,12 @@ from tapeline_execution.matching import adverse_tick
 
 DIGITS = 12
 """Significant digits of quotients and roots: finer than any tick, and less than a quarter of the exact context."""
+
+DECIMALS = 18
+"""Decimals of a cost per unit, as in the smallest unit of the finest currencies."""
+
+RATE_DECIMALS = 10
+"""Decimals of what a day's borrowing costs, as a fraction: a ten-billionth of the value."""
 
 TIER_DAYS = 30
 """Fee tiers look at this many complete UTC days, as exchanges do; a fill never changes the fee of its own day."""
@@ -53,6 +61,10 @@ BPS = -4
 _UP = decimal.Context(
     prec=DIGITS, rounding=ROUND_UP, traps=[decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow]
 )
+_CEILING = decimal.Context(prec=DIGITS, rounding=ROUND_CEILING, traps=[decimal.InvalidOperation])
+_FLOOR = decimal.Context(prec=DIGITS, rounding=ROUND_FLOOR, traps=[decimal.InvalidOperation])
+_FINEST = Decimal(1).scaleb(-DECIMALS)
+_FINEST_RATE = Decimal(1).scaleb(-RATE_DECIMALS)
 NO_COSTS = FillCosts(ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO)
 
 
@@ -68,6 +80,19 @@ def root_up(value: Decimal) -> Decimal:
     exponent = value.adjusted() // 2 - DIGITS + 1
     square = int(value.scaleb(-2 * exponent).to_integral_value(ROUND_CEILING))
     return Decimal(isqrt(square - 1) + 1).scaleb(exponent)
+
+
+def cost_up(value: Decimal) -> Decimal:
+    """A cost per unit, rounded away from zero to twelve significant digits and at most eighteen decimals."""
+    rounded = _UP.plus(value)
+    return plain(rounded if rounded.as_tuple().exponent >= -DECIMALS else value.quantize(_FINEST, ROUND_UP))  # type: ignore[operator]
+
+
+def adverse_price(price: Decimal, side: Side, tick: Decimal | None) -> Decimal:
+    """A price on the grid, or of twelve significant digits where there is none, that is not better for the side."""
+    if tick is not None:
+        return adverse_tick(price, side, tick)
+    return plain((_CEILING if side is Side.BUY else _FLOOR).plus(price))
 
 
 # ---- fees --------------------------------------------------------------------------------------------------------
@@ -103,8 +128,8 @@ def tier_at(tiers: tuple[FeeTier, ...], traded: Decimal) -> FeeTier | None:
 
 
 def borrow_rate(annual: Decimal, days: int) -> Decimal:
-    """What so many days cost, as a fraction of a position's value; a year has 365 of them."""
-    return quotient_up(annual * days, YEAR_DAYS)
+    """What so many days of a year of 365 cost, as a fraction of a position's value, rounded up to ten decimals."""
+    return plain((annual * days / YEAR_DAYS).quantize(_FINEST_RATE, ROUND_UP))
 
 
 # ---- impact ------------------------------------------------------------------------------------------------------
@@ -186,12 +211,12 @@ class Taking(msgspec.Struct, frozen=True):
 def charge(costs: InstrumentCosts, tick: Decimal | None, recent: Recent | None, taking: Taking) -> Charged:
     """The price a taker pays or gets."""
     side, reference = taking.side, taking.reference
-    fixed = reference * costs.slippage_bps.scaleb(BPS)
-    spread = reference * costs.half_spread_bps.scaleb(BPS) + costs.half_spread_ticks * (tick or ZERO)
-    volume = reference * costs.volume_impact * _share(taking) ** 2 if costs.volume_impact else ZERO
-    root = reference * costs.root_impact * recent.root(taking.taken) if recent is not None else ZERO
+    fixed = cost_up(reference * costs.slippage_bps.scaleb(BPS))
+    spread = cost_up(reference * costs.half_spread_bps.scaleb(BPS) + costs.half_spread_ticks * (tick or ZERO))
+    volume = cost_up(reference * costs.volume_impact * _share(taking) ** 2) if costs.volume_impact else ZERO
+    root = cost_up(reference * costs.root_impact * recent.root(taking.taken)) if recent is not None else ZERO
     price = max(ZERO, reference + side.sign * (fixed + spread + volume + root))
-    price = adverse_tick(plain(price), side, tick)
+    price = adverse_price(price, side, tick)
     if taking.limit is not None:
         price = min(price, taking.limit) if side is Side.BUY else max(price, taking.limit)
     slippage = side.sign * (price - reference) + taking.latency + taking.path

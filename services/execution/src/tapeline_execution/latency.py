@@ -5,7 +5,7 @@ result can be bought by being slower:
 
 * an order meets the first bar that ends after its arrival; bars that end before have been missed;
 * in that bar it arrives at ``open + (adverse extreme − open) · (share of the bar that has passed)``, share rounded up
-  to twelve digits, or at the worst price of the bars it missed if that is worse;
+  to twelve digits and the price rounded likewise, or at the worst price of the bars it missed if that is worse;
 * this price stands for the open: market orders take it, a limit is marketable if it lies beyond, a stop goes off no
   better than there;
 * a limit order that was not marketable on arrival is filled in that bar only if the close is beyond its limit: the
@@ -21,7 +21,7 @@ from decimal import Decimal
 
 from tapeline_common.events import BarClosed
 from tapeline_common.values import Side
-from tapeline_execution.costs import quotient_up
+from tapeline_execution.costs import adverse_price, quotient_up
 from tapeline_execution.matching import Prices
 
 NS_PER_MS = 1_000_000
@@ -53,7 +53,8 @@ def arrival_price(journey: Journey, side: Side, prices: Prices, bar: BarClosed) 
     passed_ns = journey.arrives_ns - bar.open_ns
     if passed_ns > 0:
         share = min(Decimal(1), quotient_up(Decimal(passed_ns), Decimal(bar.close_ns - bar.open_ns)))
-        price += (extreme - price) * share
+        pick = min if side is Side.BUY else max
+        price = pick(extreme, adverse_price(price + (extreme - price) * share, side, None))
     if missed is None:
         return price
     return max(price, missed) if side is Side.BUY else min(price, missed)

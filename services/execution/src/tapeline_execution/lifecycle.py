@@ -134,20 +134,21 @@ def advance(order: Order, event: Event) -> Surprise | None:
     counted and a surprise all the same.
     """
     before = order.state
-    if isinstance(event, OrderFilled) and event.trade_id in order.trades:
-        return Surprise(before, f"trade {event.trade_id} was counted already")
+    fill = event if isinstance(event, OrderFilled) else None
+    if fill is not None and fill.trade_id in order.trades:
+        return Surprise(before, f"trade {fill.trade_id} was counted already")
     follows = TRANSITIONS.get((before, type(event)))
     if follows is None:
         return Surprise(before, f"{type(event).__name__} cannot follow {before}")
-    if isinstance(event, OrderFilled):
-        detail = _count(order, event)
+    if fill is not None:
+        detail = _count(order, fill)
         if detail:
             return Surprise(before, detail)
-    if isinstance(event, CancelSubmitted):
+    elif isinstance(event, CancelSubmitted):
         order.cancel_submitted = True
     order.state = follows if isinstance(follows, OrderState) else follows(order)
-    if before.is_terminal and isinstance(event, OrderFilled):
-        return Surprise(before, f"fill of {event.quantity} after the order was {before}; it is counted")
+    if fill is not None and before.is_terminal:
+        return Surprise(before, f"fill of {fill.quantity} after the order was {before}; it is counted")
     return None
 
 

@@ -142,7 +142,8 @@ def _take(terms: OrderTerms, price: Decimal, undisturbed: Decimal, costs: Costs)
     taken = taker_price(price, terms.side, costs)
     if terms.limit_price is not None:
         taken = _better(terms.side, taken, terms.limit_price)
-    return Match(taken, plain(abs(taken - undisturbed)), Liquidity.TAKER)
+    slippage = ZERO if taken == undisturbed else plain(abs(taken - undisturbed))
+    return Match(taken, slippage, Liquidity.TAKER)
 
 
 def _at_trigger(terms: OrderTerms, prices: Prices) -> Decimal:

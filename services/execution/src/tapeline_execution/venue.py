@@ -19,7 +19,7 @@ from decimal import Decimal
 
 from tapeline_common import control
 from tapeline_common.bar_block import BarBlock, Passing
-from tapeline_common.core import Core, Evolve, Stamp, keep_clock
+from tapeline_common.core import FOREVER, NEVER, Core, Evolve, Quiet, Stamp, keep_clock
 from tapeline_common.events import (
     AccountFunded,
     BalanceReported,
@@ -30,26 +30,27 @@ from tapeline_common.events import (
     Event,
     FundingPublished,
     InstrumentListed,
+    LiquidationOrdered,
     OrderAccepted,
     OrderCanceled,
     OrderExpired,
     OrderFilled,
     OrderRejected,
     OrderSubmitted,
+    SessionsScheduled,
     VenueConfigured,
 )
-from tapeline_common.money import ZERO, is_multiple, plain
+from tapeline_common.hours import Hours
+from tapeline_common.money import ZERO, plain
 from tapeline_common.values import (
     CancelReason,
     InstrumentId,
     Liquidity,
-    OrderType,
-    Rejection,
     StrategyId,
     TimeInForce,
     TradingState,
 )
-from tapeline_execution import gate, matching, paths
+from tapeline_execution import admission, gate, liquidation, matching, paths
 from tapeline_execution.costs import Turnover, borrow_rate, tier_at
 from tapeline_execution.latency import Journey
 from tapeline_execution.paths import Met
@@ -73,6 +74,7 @@ class Working:
         first_pos: position of the first bar it met; 0 before that.
         triggered_pos: position of the bar that touched its stop price; 0 before that.
         journey: its way to the venue, where latency is configured.
+        expires_ns: end of the session of a DAY order, where the instrument has trading hours.
     """
 
     submitted: OrderSubmitted
@@ -83,6 +85,7 @@ class Working:
     first_pos: int = 0
     triggered_pos: int = 0
     journey: Journey | None = None
+    expires_ns: int = 0
 
 
 @dataclass(slots=True)
@@ -94,6 +97,7 @@ class Book:
         seen_ns: the latest close of any bar heard; a bar that opened before it fills nothing.
         orders: by client order id, in order of arrival.
         positions: signed quantity by strategy, flat ones left out; what reduce-only orders may close.
+        hours: when it trades; ``None`` where it always does.
         model: costs beyond a flat fee and a fixed slippage; ``None`` where none are configured.
     """
 
@@ -103,6 +107,7 @@ class Book:
     orders: dict[str, Working] = field(default_factory=dict)
     positions: dict[StrategyId, Decimal] = field(default_factory=dict)
     model: Model | None = None
+    hours: Hours | None = None
 
 
 @dataclass(slots=True)
@@ -147,7 +152,7 @@ def answer_submission(state: State, event: OrderSubmitted, stamp: Stamp) -> Sequ
     """Accept or reject what was received; silent about what execution withholds."""
     if event.client_order_id not in state.arriving:
         return ()
-    fault = _fault(state, event)
+    fault = admission.fault(state, event)
     if fault is not None:
         return (OrderRejected(event.order, event.client_order_id, *fault),)
     return (OrderAccepted(event.order, event.client_order_id, f"v{stamp.pos}"),)
@@ -173,9 +178,12 @@ def answer_bar(state: State, event: BarClosed, stamp: Stamp) -> Sequence[Event]:
         answers.extend(_borrowing(state, event))
     if state.matching_pos == pos:
         book = state.books[event.instrument]
-        session = _Session(state, book, event, pos)
-        for working in session.in_turn(book.orders.values()):
-            answers.extend(session.meet(working))
+        session = Session(state, book, event, pos)
+        if book.model is not None and book.model.costs.maintenance_margin:
+            answers.extend(liquidation.meet_on_margin(state, book, session, answers))
+        else:
+            for working in session.in_turn(book.orders.values()):
+                answers.extend(session.meet(working))
     return answers
 
 
@@ -192,7 +200,7 @@ def _borrowing(state: State, bar: BarClosed) -> Sequence[Event]:
     return charged
 
 
-class _Session:
+class Session:
     """One bar meeting one book: what the orders before this one have taken of its volume and of the positions."""
 
     def __init__(self, state: State, book: Book, bar: BarClosed, pos: int) -> None:
@@ -200,6 +208,7 @@ class _Session:
         venue = state.venues[listing.venue]
         self.listing = listing
         self.pos = pos
+        self.open_ns = bar.open_ns
         self.day = bar.open_ns // DAY_NS
         self.prices = matching.prices_of(bar)
         self.left = matching.allowance(venue.participation, self.prices.volume, listing.lot_size)
@@ -244,9 +253,9 @@ class _Session:
     def meet(self, working: Working) -> Sequence[Event]:
         submitted = working.submitted
         terms = submitted.terms
-        if terms.time_in_force is TimeInForce.DAY and self.day > working.submitted_day:
+        if terms.time_in_force is TimeInForce.DAY and self._is_over(working):
             return (OrderExpired(submitted.order, submitted.client_order_id),)
-        found = self._match(working)
+        found = self.match(working)
         if found is None:
             return _without_rest(working, working.remaining, reduced=False)
         quantity = self._quantity(working)
@@ -259,7 +268,13 @@ class _Session:
         answers.extend(_without_rest(working, working.remaining - quantity, reduced=reduced))
         return answers
 
-    def _match(self, working: Working) -> matching.Match | Found | None:
+    def _is_over(self, working: Working) -> bool:
+        """The day of a DAY order: its session where there are trading hours, else the UTC day."""
+        if working.expires_ns:
+            return self.open_ns >= working.expires_ns
+        return self.day > working.submitted_day
+
+    def match(self, working: Working) -> matching.Match | Found | None:
         if self.pricing is not None:
             found = self._find(working)
             return None if found is None else found[1]
@@ -347,60 +362,6 @@ def _without_rest(working: Working, rest: Decimal, *, reduced: bool) -> Sequence
     return (OrderCanceled(submitted.order, submitted.client_order_id, reason),)
 
 
-def _fault(state: State, event: OrderSubmitted) -> tuple[Rejection, str] | None:
-    """Why an order cannot be taken: the reason, and what to change."""
-    terms = event.terms
-    book = state.books.get(terms.instrument)
-    if book is None:
-        return Rejection.INSTRUMENT_UNKNOWN, f"instrument {terms.instrument} is not listed here"
-    if book.listing.venue not in state.venues:
-        return Rejection.INSTRUMENT_UNKNOWN, f"{terms.instrument} trades at {book.listing.venue}, which is not set up"
-    if event.client_order_id in state.working or event.client_order_id in state.used:
-        return Rejection.CLIENT_ORDER_ID_USED, f"client order id {event.client_order_id} was used before"
-    quantity, lot = terms.quantity, book.listing.lot_size
-    if not quantity.is_finite() or quantity <= 0 or not is_multiple(quantity, lot):
-        grid = "" if lot is None else f", in lots of {lot}"
-        return Rejection.QUANTITY_INVALID, f"quantity {quantity}: it must be positive{grid}"
-    return _price_fault(event, book) or _notional_fault(event, book)
-
-
-_HAS_LIMIT = (OrderType.LIMIT, OrderType.STOP_LIMIT)
-_HAS_STOP = (OrderType.STOP, OrderType.STOP_LIMIT)
-
-
-def _price_fault(event: OrderSubmitted, book: Book) -> tuple[Rejection, str] | None:
-    terms, tick = event.terms, book.listing.tick_size
-    for name, price, wanted in (
-        ("limit", terms.limit_price, terms.order_type in _HAS_LIMIT),
-        ("stop", terms.stop_price, terms.order_type in _HAS_STOP),
-    ):
-        if price is None:
-            if wanted:
-                return Rejection.PRICE_INVALID, f"a {terms.order_type} order needs a {name} price"
-        elif not wanted:
-            return Rejection.PRICE_INVALID, f"a {terms.order_type} order has no {name} price; it came with {price}"
-        elif not price.is_finite() or price <= 0 or not is_multiple(price, tick):
-            grid = "" if tick is None else f", in ticks of {tick}"
-            return Rejection.PRICE_INVALID, f"{name} price {price}: it must be positive{grid}"
-    return None
-
-
-def _notional_fault(event: OrderSubmitted, book: Book) -> tuple[Rejection, str] | None:
-    """Judged at the limit price, else at the last close; before the first bar a market order cannot be judged."""
-    least = book.listing.min_notional
-    if least is None:
-        return None
-    price = event.terms.limit_price
-    if price is None:
-        if book.bar is None:
-            return None
-        price = Decimal(book.bar.close)
-    notional = price * event.terms.quantity
-    if notional >= least:
-        return None
-    return Rejection.BELOW_MIN_NOTIONAL, f"{event.terms.quantity} at {price} is worth {plain(notional)}, below {least}"
-
-
 # ---- learning ----------------------------------------------------------------------------------------------------
 
 
@@ -417,6 +378,15 @@ def learn_costs(state: State, event: CostsConfigured, _stamp: Stamp) -> None:
     for book in state.books.values():
         if book.listing.venue == event.venue:
             book.model = model_of(event, book.listing, book.model)
+            if book.model is None or not book.model.latency_ns:
+                for working in book.orders.values():
+                    working.journey = None  # what was on its way has arrived
+
+
+def learn_sessions(state: State, event: SessionsScheduled, _stamp: Stamp) -> None:
+    book = state.books.get(event.instrument)
+    if book is not None:
+        book.hours = Hours(event)
 
 
 def learn_listing(state: State, event: InstrumentListed, _stamp: Stamp) -> None:
@@ -445,7 +415,7 @@ def learn_funding_rate(state: State, event: FundingPublished, _stamp: Stamp) -> 
 
 def learn_borrowing(state: State, event: BorrowCharged, _stamp: Stamp) -> None:
     book = state.books[event.instrument]
-    short = sum((quantity for quantity in book.positions.values() if quantity < 0), ZERO)
+    short = liquidation.shorts(book.positions.values())
     _move(state, book.listing.quote, short * event.price * event.rate)
     state.unreported = True
 
@@ -462,6 +432,8 @@ def learn_bar(state: State, event: BarClosed, stamp: Stamp) -> None:
     book.bar = event
     open_ns = event.open_ns
     fills = open_ns >= book.seen_ns
+    if fills and book.hours is not None:
+        fills = book.hours.meets(open_ns, event.close_ns)
     if event.close_ns > book.seen_ns:
         book.seen_ns = event.close_ns
     if open_ns >= state.next_day_ns:
@@ -473,8 +445,11 @@ def learn_bar(state: State, event: BarClosed, stamp: Stamp) -> None:
         if book.orders:
             state.matching_pos = stamp.pos
             _mark(book, event, stamp.pos)
-        if book.model is not None and book.model.recent is not None:
-            book.model.recent.take(event)
+        if book.model is not None:
+            if book.positions and book.model.costs.maintenance_margin:
+                state.matching_pos = stamp.pos
+            if book.model.recent is not None:
+                book.model.recent.take(event)
 
 
 def silent_until(state: State, block: BarBlock, start: int, stop: int) -> int:
@@ -482,8 +457,8 @@ def silent_until(state: State, block: BarBlock, start: int, stop: int) -> int:
     book = state.books.get(block.instrument)
     if book is None:
         return stop
-    if book.model is not None and book.model.recent is not None:
-        return start  # its costs follow from each of the last bars
+    if book.model is not None and (book.model.recent is not None or _is_on_margin(book)):
+        return start  # each bar moves its costs, or may ask for a liquidation
     return start if book.orders else bisect_left(block.open_ns, state.next_day_ns, start, stop)
 
 
@@ -520,12 +495,22 @@ def learn_accepted(state: State, event: OrderAccepted, _stamp: Stamp) -> None:
     working = Working(submitted, event.venue_order_id, terms.quantity, day)
     if book.model is not None and book.model.latency_ns:
         working.journey = Journey(arrived.time_ns + book.model.latency_ns)
+    if book.hours is not None and terms.time_in_force is TimeInForce.DAY:
+        session = book.hours.session_at(arrived.time_ns)
+        working.expires_ns = 0 if session is None else session[1]
     book.orders[event.client_order_id] = working
     state.working[event.client_order_id] = terms.instrument
 
 
 def learn_rejected(state: State, event: OrderRejected, _stamp: Stamp) -> None:
     state.arriving.pop(event.client_order_id, None)
+
+
+def learn_liquidation(state: State, event: LiquidationOrdered, stamp: Stamp) -> None:
+    """Our own order works like any other; its fill follows."""
+    submitted = OrderSubmitted(event.order, event.client_order_id, event.terms, stamp.pos, stamp.time_ns)
+    state.arriving[event.client_order_id] = (submitted, stamp)
+    learn_accepted(state, OrderAccepted(event.order, event.client_order_id, event.order), stamp)
 
 
 def learn_filled(state: State, event: OrderFilled, _stamp: Stamp) -> None:
@@ -584,6 +569,7 @@ _EVOLVES: dict[type[Event], Evolve[State]] = {
     **dict.fromkeys(control.AFTER, learn_control),
     VenueConfigured: learn_venue,
     CostsConfigured: learn_costs,
+    SessionsScheduled: learn_sessions,
     InstrumentListed: learn_listing,
     AccountFunded: learn_funding,
     OrderSubmitted: learn_submission,
@@ -596,7 +582,23 @@ _EVOLVES: dict[type[Event], Evolve[State]] = {
     OrderExpired: learn_finished,
     BalanceReported: learn_report,
     BorrowCharged: learn_borrowing,
+    LiquidationOrdered: learn_liquidation,
 }
+
+
+def _is_on_margin(book: Book) -> bool:
+    return bool(book.positions and book.model is not None and book.model.costs.maintenance_margin)
+
+
+_ENDS_QUIET: frozenset[type[Event]] = frozenset({OrderSubmitted, FundingPublished, CostsConfigured})
+
+
+def quiet_about_bars(state: State) -> int:
+    """A bar is answered when it meets orders, or begins a day that has something due; it closes after it opened."""
+    if state.arriving or state.working or any(_is_on_margin(book) for book in state.books.values()):
+        return NEVER
+    return state.next_day_ns if state.unreported or state.costs else FOREVER
+
 
 CORE: Core[State] = Core(
     name="venue",
@@ -604,4 +606,7 @@ CORE: Core[State] = Core(
     evolves=_EVOLVES,
     decides={OrderSubmitted: answer_submission, CancelSubmitted: answer_cancel, BarClosed: answer_bar},
     passing=Passing(silent_until, take_bars),
+    quiet={
+        BarClosed: (Quiet(quiet_about_bars, ended_by=frozenset({OrderSubmitted, FundingPublished, CostsConfigured})),)
+    },
 )

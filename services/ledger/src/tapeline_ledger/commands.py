@@ -16,7 +16,7 @@ import click
 
 from tapeline_common.commands_shared import as_json, fail, tape_option, write_json
 from tapeline_common.embedded import running_stack
-from tapeline_common.process import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_NOT_RUNNING, EXIT_USAGE
+from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_NOT_RUNNING, EXIT_USAGE
 from tapeline_common.servers import ServerFailed
 from tapeline_common.tape_file import TapeFileUnreadable
 from tapeline_common.tape_file_verify import verify_file

@@ -22,7 +22,7 @@ from decimal import Decimal
 import msgspec
 
 from tapeline_common.bar_block import BarBlock, Passing
-from tapeline_common.core import Core, Stamp, learn
+from tapeline_common.core import FOREVER, NEVER, Core, Quiet, Stamp, learn
 from tapeline_common.events import (
     AccountFunded,
     BalanceReported,
@@ -369,6 +369,16 @@ def _fee_in_quote(state: State, fill: OrderFilled, listing: Listing) -> Decimal:
     return ZERO if price is None else fill.fee * price
 
 
+def quiet_within_the_hour(state: State) -> int:
+    """Equity is marked when an hour has ended, and hours only move on."""
+    return state.hour_end_ns
+
+
+def quiet_while_flat(state: State) -> int:
+    """An hour without a position is not marked."""
+    return NEVER if is_open(state.books) else FOREVER
+
+
 CORE = Core(
     name="ledger",
     initial=State,
@@ -392,4 +402,7 @@ CORE = Core(
         BalanceReported: reconcile,
     },
     passing=Passing(silent_until, take_bars),
+    quiet={
+        BarClosed: (Quiet(quiet_within_the_hour), Quiet(quiet_while_flat, ended_by=frozenset({OrderFilled}))),
+    },
 )

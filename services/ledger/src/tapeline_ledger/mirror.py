@@ -3,6 +3,7 @@
 The stream's sequence equals the fact's position. It is kept so by one rule, whatever happened before: look at the
 stream's last sequence, publish what follows it from the log, and let JetStream refuse each message that does not come
 at its sequence (``Nats-Expected-Last-Sequence``). Starting, catching up and healing after a wiped store are the same.
+Between two looks what is new is only published: a stream that changed meanwhile refuses it, and is looked at again.
 
 The stream does not listen on ``tape.>`` itself: a fact announced twice or never would shift every sequence after it. It
 listens on ``mirror.tape.>`` and stores under the name ``tape.>``, so healing is never seen by those who follow the
@@ -31,7 +32,10 @@ WINDOW = 500
 
 ACKNOWLEDGEMENT_TIMEOUT_S = 2.0
 CHECK_S = 1.0
-"""How often the stream is looked at when there is nothing new, so that a wiped store is noticed."""
+"""How often the stream is looked at, so that a wiped store is noticed."""
+
+GATHER_S = 0.02
+"""How long the mirror waits for more before it publishes: nobody trades by it, and every message costs a wake-up."""
 
 _EXPECTED_LAST = "Nats-Expected-Last-Sequence"
 
@@ -80,10 +84,10 @@ class Mirror:
     async def run(self) -> None:
         """Mirror until cancelled."""
         while True:
-            self._woken.clear()
             try:
                 await self.catch_up()
                 self.state.trouble = ""
+                await self._follow()
             except (NatsError, APIError, TimeoutError, OSError) as error:
                 trouble = f"{type(error).__name__}: {error}"
                 if trouble != self.state.trouble:
@@ -91,19 +95,34 @@ class Mirror:
                 self.state.trouble = trouble
                 self.state.troubles += 1
                 await asyncio.sleep(CHECK_S)
-                continue
-            try:
-                await asyncio.wait_for(self._woken.wait(), CHECK_S)
-            except TimeoutError:
-                continue
 
     async def catch_up(self) -> None:
-        """Bring the stream to the head of the log, from wherever it is."""
+        """Look at the stream and bring it to the head of the log, from wherever it is."""
         pos = await self._last_sequence()
         if pos < self.state.pos:
             self.state.healed += 1
             self._report(f"the mirror fell back from {self.state.pos} to {pos}; filling it from the log")
         self.state.pos = pos
+        await self._publish_new()
+
+    async def _follow(self) -> None:
+        """Publish what is new, until it is time to look at the stream again or it refuses something."""
+        loop = asyncio.get_running_loop()
+        look_again_s = loop.time() + CHECK_S
+        while (left_s := look_again_s - loop.time()) > 0:
+            self._woken.clear()
+            if self.state.pos >= self._store.head.pos:
+                try:
+                    await asyncio.wait_for(self._woken.wait(), left_s)
+                except TimeoutError:
+                    return
+            await asyncio.sleep(GATHER_S)
+            try:
+                await self._publish_new()
+            except APIError:
+                return  # it is not as we left it; the look tells how it is
+
+    async def _publish_new(self) -> None:
         while self.state.pos < self._store.head.pos:
             payloads = await self._store.payloads_after(self.state.pos, WINDOW)
             await self._publish(payloads)
@@ -132,12 +151,19 @@ class Mirror:
         return theirs.data == ours[0]
 
     async def _publish(self, payloads: list[bytes]) -> None:
-        """Send facts in order; if one is not stored, none after it is, and the acknowledgement of the last tells."""
-        for payload in payloads[:-1]:
+        """Send facts in order.
+
+        If one is not stored, none after it is, and the acknowledgement of the last tells; that of the first tells
+        whether the stream still ends where we left it.
+        """
+        await self._publish_acknowledged(payloads[0])
+        for payload in payloads[1:-1]:
             await self._client.publish(_subject(payload), payload, headers=_at(payload))
-        await self._stream.publish(
-            _subject(payloads[-1]), payloads[-1], timeout=ACKNOWLEDGEMENT_TIMEOUT_S, headers=_at(payloads[-1])
-        )
+        if len(payloads) > 1:
+            await self._publish_acknowledged(payloads[-1])
+
+    async def _publish_acknowledged(self, payload: bytes) -> None:
+        await self._stream.publish(_subject(payload), payload, timeout=ACKNOWLEDGEMENT_TIMEOUT_S, headers=_at(payload))
 
 
 def _subject(payload: bytes) -> str:

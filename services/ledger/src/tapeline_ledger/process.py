@@ -15,7 +15,9 @@ from typing import Any
 import msgspec
 from nats.aio.client import Client
 
+from tapeline_common.calendars import session_openings
 from tapeline_common.events import Event
+from tapeline_common.frames import FramePlan
 from tapeline_common.metrics import Metrics
 from tapeline_common.opening import CONFIGURATION, changed, opening_facts
 from tapeline_common.process import Process, connect
@@ -26,6 +28,7 @@ from tapeline_common.version import code_version
 from tapeline_common.wire import Answer, Draft, decode_fact
 from tapeline_ledger.core import CORE
 from tapeline_ledger.door import Door
+from tapeline_ledger.replay_server import ReplayServer
 from tapeline_ledger.server import Server, serve
 from tapeline_ledger.store import Store
 
@@ -38,7 +41,9 @@ async def run(process: Process) -> None:
     store = await Store.open(Path(env.dsn_file).read_text().strip(), _reporter(process))
     try:
         client = await connect(process)
-        plan = msgspec.json.decode(Path(env.plan_file).read_bytes()) if env.realm is Realm.REPLAY else None
+        if env.realm is Realm.REPLAY:
+            await _replay(process, client, store)
+            return
         measure: asyncio.Task[None] | None = None
         serving: asyncio.Future[Server] = asyncio.get_running_loop().create_future()
         work = asyncio.create_task(
@@ -48,7 +53,6 @@ async def run(process: Process) -> None:
                 realm=env.realm,
                 now_ns=time.time_ns,  # noqa: TID251  (the ledger stamps outside facts: its wall clock is the tape's)
                 stop=process.stop,
-                plan=plan,
                 books=CORE,
                 report=_reporter(process),
                 started=serving.set_result,
@@ -71,10 +75,28 @@ async def run(process: Process) -> None:
         await store.close()
 
 
+async def _replay(process: Process, client: Client, store: Store) -> None:
+    plan = msgspec.json.decode(Path(process.environment.plan_file).read_bytes(), type=FramePlan)
+    server = ReplayServer(
+        client,
+        store,
+        plan,
+        books=process.service,
+        now_ns=time.time_ns,  # noqa: TID251  (dates progress, which no fact depends on)
+    )
+    measure = asyncio.create_task(_measure(process.metrics, store))
+    try:
+        await server.run(process.stop)
+    finally:
+        measure.cancel()
+        await client.close()
+
+
 async def _open(process: Process, client: Client, server: Server, store: Store) -> None:
     """Record what the configuration says and the tape does not, then let the operator in."""
     env = process.environment
     wanted = opening_facts(process.settings, realm=env.realm, code_version=code_version(), tape=env.tape)
+    wanted += session_openings(process.settings)
     for author, identity, event in changed(wanted, await _recorded_configuration(store)):
         receipt = await server.recorder.append_local(author, Answer(0, (Draft(event, identity),)))
         if not receipt.ok:

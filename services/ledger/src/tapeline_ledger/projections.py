@@ -17,6 +17,7 @@ from tapeline_common.events import (
     CancelSubmitted,
     EquityMarked,
     Event,
+    LiquidationOrdered,
     OrderAccepted,
     OrderApproved,
     OrderCanceled,
@@ -82,6 +83,7 @@ STATUS_AFTER: dict[type[Event], str] = {
     OrderSubmitted: "SUBMITTED",
     OrderWithheld: "WITHHELD",
     OrderAccepted: "WORKING",
+    LiquidationOrdered: "WORKING",
     OrderRejected: "REJECTED",
     CancelSubmitted: "CANCEL_SUBMITTED",
     OrderCanceled: "CANCELED",
@@ -105,11 +107,18 @@ class Changes:
 
 
 def orders_touched(facts: Iterable[Fact]) -> list[str]:
-    """Order ids whose rows a fold of these facts may change, in order of first touch."""
+    """Order ids whose rows a fold of these facts may change, in order of first touch.
+
+    An order whose very first fact is among them has no row yet, and is left out.
+    """
     touched: dict[str, None] = {}
+    fresh: set[str] = set()
     for fact in facts:
         if type(fact.event) in ORDER_EVENTS:
-            touched[fact.stream] = None
+            if fact.version == 1:
+                fresh.add(fact.stream)
+            elif fact.stream not in fresh:
+                touched[fact.stream] = None
     return list(touched)
 
 

@@ -21,6 +21,7 @@ from tapeline_common.events import Event
 from tapeline_common.follower import Follower, answers_of
 from tapeline_common.sequencer import Admitted, Recorded, Refused
 from tapeline_common.tape import ReadRequest, Receipt
+from tapeline_common.tape_pages import READ_FACTS, pages
 from tapeline_common.values import AppendRefusal, Realm
 from tapeline_common.wire import Answer, Draft, Fact, decode_fact
 from tapeline_ledger.hardening import fault_of
@@ -33,8 +34,6 @@ MOST_ASKS_WAITING = 50_000
 
 KEPT_FACTS = 50_000
 """Recent facts kept at hand, because most answers are about them."""
-
-READ_PAGE = 5_000
 
 Reply = Callable[[tuple[Receipt, ...]], None]
 
@@ -324,10 +323,6 @@ def _must_stand(receipts: tuple[Receipt, ...]) -> None:
 async def _facts_after(
     store: Store, after: int, *, types: tuple[str, ...] = (), author: str = ""
 ) -> AsyncIterator[Fact]:
-    while True:
-        page = await store.read(ReadRequest(after=after, limit=READ_PAGE, types=types, author=author))
+    async for page in pages(store.read, ReadRequest(after=after, limit=READ_FACTS, types=types, author=author)):
         for payload in page.facts:
             yield decode_fact(payload)
-        after = page.through
-        if after >= page.head:
-            return

@@ -20,7 +20,7 @@ from nats.errors import Error as NatsError
 from tapeline_common import subjects
 from tapeline_common.core import Core
 from tapeline_common.sequencer import Recorded
-from tapeline_common.tape import Receipt
+from tapeline_common.tape import ReadRequest, Receipt
 from tapeline_common.tape_nats import (
     decode_answers,
     decode_read_request,
@@ -35,7 +35,11 @@ from tapeline_ledger.recorder import Recorder
 from tapeline_ledger.store import Store
 
 PROGRESS_S = 0.25
-"""Progress is told after each commit and at least this often, so that silence means trouble."""
+"""Progress is told at least this often, so that silence means trouble."""
+
+PROGRESS_PAUSE_S = 0.02
+"""Live, the head is told this long after a commit: it only matters to who missed the commit's last fact, and wakes
+everybody. In lock step it is told after each commit, because the replay's end is read off it."""
 
 MOST_REPLY_BYTES = 4_000_000
 MOST_REQUEST_BYTES = 4_000_000
@@ -102,6 +106,8 @@ class Server:
         self._encoder = msgspec.json.Encoder()
         self._subjects: dict[tuple[str, str, str], str] = {}
         self._outbox: list[tuple[str, bytes]] = []
+        self._moved = asyncio.Event()
+        self._reading: set[asyncio.Task[None]] = set()
 
     @property
     def mirror_state(self) -> MirrorState | None:
@@ -130,7 +136,7 @@ class Server:
                 for subscription in subscriptions:
                     await subscription.unsubscribe()
                 await self._let_finish()
-                for job in jobs:
+                for job in (*jobs, *self._reading):
                     job.cancel()
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
@@ -157,7 +163,10 @@ class Server:
     async def finished(self, new: Sequence[Recorded]) -> None:
         await self._flush_replies()
         if new:
-            await self._send_progress()
+            if self._realm is Realm.REPLAY:
+                await self._send_progress()
+            else:
+                self._moved.set()
             if self._mirror is not None:
                 self._mirror.wake()
 
@@ -211,13 +220,25 @@ class Server:
             await self._send(message.reply, encode_read_error(str(error)))
             return
         self.counts.reads += 1
+        # Not awaited: the next page is fetched while this one is encoded and sent.
+        reading = asyncio.create_task(self._read(message.reply, request))
+        self._reading.add(reading)
+        reading.add_done_callback(self._reading.discard)
+
+    async def _read(self, inbox: str, request: ReadRequest) -> None:
         most_bytes = min(MOST_REPLY_BYTES, self._client.max_payload - 1_000)
-        await self._send(message.reply, encode_page(await self._store.read(request, most_bytes)))
+        await self._send(inbox, encode_page(await self._store.read(request, most_bytes)))
 
     async def _tell_progress(self) -> None:
         while True:
             await self._send_progress()
-            await asyncio.sleep(PROGRESS_S)
+            await asyncio.sleep(PROGRESS_PAUSE_S)
+            try:
+                await asyncio.wait_for(self._moved.wait(), PROGRESS_S)
+            except TimeoutError:
+                continue
+            self._moved.clear()
+            await asyncio.sleep(PROGRESS_PAUSE_S)
 
     async def _send_progress(self) -> None:
         books = self.recorder.books

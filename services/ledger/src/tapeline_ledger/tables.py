@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from tapeline_common.wire import Fact
-from tapeline_ledger.projections import OrderRow, Row, fold, orders_touched
+from tapeline_ledger.projections import Changes, OrderRow, Row, fold, orders_touched
 
 KEPT_ORDERS = 10_000
 """Order rows kept in memory; orders beyond that are read back when they are touched again."""
@@ -48,10 +48,7 @@ class Tables:
 
     async def write(self, connection: Any, facts: Sequence[Fact]) -> None:
         """Bring all tables up to date with the next facts."""
-        touched = orders_touched(facts)
-        if touched:
-            await self._load_orders(connection, touched)
-        changes = fold(facts, self._orders)
+        changes = await self.changes(connection, facts)
         if changes.orders:
             rows = [msgspec.structs.astuple(row) for row in changes.orders.values()]
             await connection.executemany(_UPSERT_ORDER, rows)
@@ -60,6 +57,13 @@ class Tables:
         await _copy(connection, "fills", changes.fills)
         await _copy(connection, "trades", changes.trades)
         await _copy(connection, "equity", changes.equity)
+
+    async def changes(self, connection: Any, facts: Sequence[Fact]) -> Changes:
+        """The rows that the next facts change; whoever asks must write them, or ``forget``."""
+        touched = orders_touched(facts)
+        if touched:
+            await self._load_orders(connection, touched)
+        return fold(facts, self._orders)
 
     async def _load_orders(self, connection: Any, touched: Sequence[str]) -> None:
         if len(self._orders) + len(touched) > KEPT_ORDERS:

@@ -87,7 +87,8 @@ def _missing(path: Path, error: OSError) -> BadFile:
 def read_table(path: Path) -> tuple[Any, str]:
     """The file as a table; CSV cells stay text, so that decimals keep the form in which they were printed."""
     if _is_parquet(path):
-        return _reading(path, lambda: pa.parquet.read_table(path)), "parquet"
+        # Buffering ahead hides the delay of remote storage, which these files are not on, and holds them twice.
+        return _reading(path, lambda: pa.parquet.read_table(path, pre_buffer=False)), "parquet"
     return _reading(path, lambda: _read_csv(path)), "csv"
 
 
@@ -100,6 +101,11 @@ def _is_parquet(path: Path) -> bool:
     if magic != b"PAR1" and path.suffix.lower() in (".parquet", ".pq"):
         raise BadFile(FileFault.UNREADABLE, f"{path}: not a Parquet file (it does not begin with PAR1): write it anew")
     return magic == b"PAR1"
+
+
+def release_memory() -> None:
+    """Give back what Arrow keeps of tables that are gone: more than the bars themselves, for the rest of the run."""
+    pa.default_memory_pool().release_unused()
 
 
 def _reading(path: Path, read: Callable[[], Any]) -> Any:
@@ -308,7 +314,9 @@ def numbers_of(path: Path, name: str, column: Any) -> tuple[Any, Floats]:
     """What to print, and the float64 values (NaN where there is no number)."""
     kind = column.type
     if pa.types.is_float64(kind):
-        return column, np.array(column.to_numpy(zero_copy_only=False), dtype=np.float64)
+        floats = np.array(column.to_numpy(zero_copy_only=False), dtype=np.float64)
+        # Printed from the same memory, so that the file's own copy can go; what is missing is only known to that.
+        return (column if column.null_count else pa.array(floats)), floats
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return column, _floats_of_text(column)
     # float32 by its own shortest text (0.1, not 0.10000000149011612); integers and decimals exactly.
@@ -337,11 +345,26 @@ def _is_ascii_number(cell: str | None) -> bool:
 def texts_of(column: Any) -> list[str]:
     """Plain decimal texts. Arrow prints shortest floats as ``repr`` does but for exponents, -0 and the words."""
     if pa.types.is_float64(column.type):
+        if column.null_count == 0:
+            return _texts_of_floats(column)
         column = column.cast(pa.string())
     texts: list[str] = column.to_pylist()
     if column.null_count == 0 and pc.all(pc.match_substring_regex(column, _PRINTED_PLAINLY)).as_py():
         return texts
     return [_canonical(text) for text in texts]
+
+
+def _texts_of_floats(column: Any) -> list[str]:
+    """Only words, exponents and signs have to be written anew, and most columns have none: one look at all of them."""
+    texts: list[str] = column.cast(pa.string()).to_pylist()
+    joined = "".join(texts)
+    if not any(mark in joined for mark in _UNPLAIN):
+        return texts
+    return [_canonical(text) if any(mark in text for mark in _UNPLAIN) else text for text in texts]
+
+
+_UNPLAIN = ("e", "n", "-")
+"""What is in a float's text that is not plain: 1e-07, nan, inf, -0."""
 
 
 def longest_text_of(column: Any) -> int:

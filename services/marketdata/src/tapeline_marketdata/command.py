@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from tapeline_common.commands_shared import as_json, fail, time_text, write_json
-from tapeline_common.process import EXIT_CONFIGURATION, EXIT_ERROR
+from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR
 from tapeline_marketdata.bar_rules import parse_rule
 from tapeline_marketdata.built_bars import BuiltBars, Progress, build_bars, write_bars
 from tapeline_marketdata.columns import BadFile, file_digest

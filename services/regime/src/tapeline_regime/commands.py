@@ -10,8 +10,8 @@ import click
 from tapeline_common.commands_shared import as_json, data_folder, fail, time_text, write_json
 from tapeline_common.commands_tape import with_operator
 from tapeline_common.events import ModelPromoted, ModelRegistered, ModelRolledBack
+from tapeline_common.exits import EXIT_ERROR
 from tapeline_common.operator_client import OperatorClient
-from tapeline_common.process import EXIT_ERROR
 from tapeline_common.tape import read_all
 from tapeline_common.wire import decode_fact
 from tapeline_regime.artefact import save

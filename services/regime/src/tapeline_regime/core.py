@@ -333,4 +333,5 @@ CORE = Core(
         RollbackRequested: on_rollback_requested,
     },
     passing=Passing(silent_until, take_bars),
+    reads_position=False,
 )

@@ -17,7 +17,7 @@ import numpy as np
 
 from tapeline_common import control
 from tapeline_common.bar_block import BarBlock, Passing
-from tapeline_common.core import Core, Stamp
+from tapeline_common.core import FOREVER, NEVER, Core, Quiet, Stamp
 from tapeline_common.events import (
     AccountFunded,
     BarClosed,
@@ -323,14 +323,22 @@ def take_bars(state: State, block: BarBlock, start: int, stop: int, last: Stamp)
     book = state.books[block.instrument]
     price = block.close_text(stop - 1)
     if book.position and book.price is not None:
+        before = Decimal(book.price)
         if _is_drawdown_limited(state):
-            closes = block.closes[start:stop]
-            best = start + int(np.argmax(closes) if book.position > 0 else np.argmin(closes))
-            top = state.equity + book.position * (Decimal(block.close_text(best)) - Decimal(book.price))
-            state.highest = max(state.highest, top)
-        state.equity += book.position * (Decimal(price) - Decimal(book.price))
+            best = _best_close(block, start, stop, is_long=book.position > 0)
+            state.highest = max(state.highest, state.equity + book.position * (best - before))
+        state.equity += book.position * (Decimal(price) - before)
     book.price = price
     book.price_ns = last.time_ns
+
+
+def _best_close(block: BarBlock, start: int, stop: int, *, is_long: bool) -> Decimal:
+    """The close of the rows that is best for a position, exactly: several may be the same float."""
+    closes = block.closes[start:stop]
+    best = closes.max() if is_long else closes.min()
+    texts = {block.close_text(start + row) for row in np.flatnonzero(closes == best).tolist()}
+    exact = [Decimal(text) for text in texts]
+    return max(exact) if is_long else min(exact)
 
 
 def _is_drawdown_limited(state: State) -> bool:
@@ -480,6 +488,19 @@ def learn_enabled(state: State, event: StrategyEnableRequested, _stamp: Stamp) -
     state.disabled.pop(event.strategy, None)
 
 
+def quiet_without_loss_limit(state: State) -> int:
+    """Nothing is said of losses that have no limit."""
+    limits = state.limits
+    if limits is None or (limits.max_daily_loss is None and limits.max_drawdown is None):
+        return FOREVER
+    return NEVER
+
+
+def quiet_while_flat(state: State) -> int:
+    """Prices move nothing while nothing is held."""
+    return NEVER if any(book.position for book in state.books.values()) else FOREVER
+
+
 CORE: Core[State] = Core(
     name="risk",
     initial=State,
@@ -518,4 +539,11 @@ CORE: Core[State] = Core(
         OrderProposed: decide_order,
     },
     passing=Passing(silent_until, take_bars),
+    quiet={
+        BarClosed: (
+            Quiet(quiet_without_loss_limit, ended_by=frozenset({LimitsSet})),
+            Quiet(quiet_while_flat, ended_by=frozenset({OrderFilled})),
+        ),
+        OrderFilled: (Quiet(quiet_without_loss_limit, ended_by=frozenset({LimitsSet})),),
+    },
 )

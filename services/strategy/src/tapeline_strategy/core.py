@@ -19,7 +19,7 @@ from typing import Any
 
 from tapeline_common import control
 from tapeline_common.bar_block import Passing
-from tapeline_common.core import Core, Stamp
+from tapeline_common.core import Core, Quiet, Stamp
 from tapeline_common.events import (
     BarClosed,
     Event,
@@ -603,4 +603,5 @@ CORE: Core[State] = Core(
         OrderFilled: decide_fill,
     },
     passing=Passing(passing.silent_until, passing.take_bars),
+    quiet={OrderFilled: (Quiet(passing.quiet_about_fills, ended_by=frozenset(control.AFTER)),)},
 )

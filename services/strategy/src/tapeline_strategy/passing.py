@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tapeline_common.bar_block import BarBlock
-from tapeline_common.core import Stamp
+from tapeline_common.core import FOREVER, NEVER, Stamp
 from tapeline_common.values import Regime, TradingState
 
 if TYPE_CHECKING:
@@ -66,3 +66,8 @@ def take_bars(state: State, block: BarBlock, start: int, stop: int, last: Stamp)
             seat.regime_missed = seat.regime_missed or seat.is_waiting
             seat.is_waiting = block.is_echoed
             seat.decides_at = 0 if block.is_echoed else last.pos
+
+
+def quiet_about_fills(state: State) -> int:
+    """A fill is only answered while flattening."""
+    return NEVER if state.trading is TradingState.FLATTENING else FOREVER

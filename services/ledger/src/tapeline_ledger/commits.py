@@ -1,0 +1,128 @@
+"""One group in one statement: the facts, the rows projected from them and the offset, committed in one round trip.
+
+A statement outside a transaction block is a transaction of its own, so a group needs no BEGIN and no COMMIT: its parts
+are data-modifying ``WITH`` clauses of one prepared statement, fed with one array per column. Bulk is faster by COPY
+(``store``); the answers of a live chain come one to a few at a time, and there the round trips are what costs.
+This module makes statements and arguments; it executes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from tapeline_ledger.projections import Changes
+
+Columns = tuple[tuple[str, str], ...]
+"""(name, type in Postgres) of each column, in order."""
+
+TAPE: Columns = (
+    ("pos", "bigint"),
+    ("stream", "text"),
+    ("version", "bigint"),
+    ("id", "text"),
+    ("author", "text"),
+    ("type", "text"),
+    ("schema", "integer"),
+    ("time_ns", "bigint"),
+    ("cause", "bigint"),
+    ("correlation", "bigint"),
+    ("payload", "bytea"),
+    ("prev_hash", "bytea"),
+    ("hash", "bytea"),
+)
+
+ORDERS: Columns = (
+    *((name, "text") for name in ("order_id", "strategy", "instrument", "side", "order_type", "time_in_force")),
+    ("purpose", "text"),
+    *((name, "numeric") for name in ("quantity", "limit_price", "stop_price")),
+    *((name, "text") for name in ("client_order_id", "venue_order_id", "status", "reason")),
+    *((name, "numeric") for name in ("filled", "notional", "fees")),
+    *((name, "bigint") for name in ("proposed_ns", "updated_ns", "first_pos", "last_pos")),
+)
+
+POSITIONS: Columns = (
+    *((name, "text") for name in ("strategy", "instrument")),
+    *((name, "numeric") for name in ("quantity", "average_price", "realised_pnl", "fees")),
+    *((name, "bigint") for name in ("time_ns", "pos")),
+)
+
+FILLS: Columns = (
+    *((name, "bigint") for name in ("pos", "time_ns")),
+    *((name, "text") for name in ("order_id", "trade_id", "strategy", "instrument", "side")),
+    *((name, "numeric") for name in ("quantity", "price", "fee")),
+    *((name, "text") for name in ("fee_currency", "liquidity")),
+    ("slippage", "numeric"),
+)
+
+TRADES: Columns = (
+    *((name, "bigint") for name in ("pos", "time_ns")),
+    *((name, "text") for name in ("trade", "strategy", "instrument", "side")),
+    *((name, "numeric") for name in ("quantity", "entry_price", "exit_price")),
+    *((name, "bigint") for name in ("opened_ns", "closed_ns")),
+    *((name, "numeric") for name in ("pnl", "fees", "funding")),
+    ("decision", "text"),
+)
+
+EQUITY: Columns = (
+    *((name, "bigint") for name in ("pos", "marked_ns")),
+    *((name, "numeric") for name in ("cash", "equity", "exposure")),
+)
+
+_TABLES: dict[str, tuple[Columns, tuple[str, ...]]] = {
+    "tape": (TAPE, ()),
+    "orders": (ORDERS, ("order_id",)),
+    "positions": (POSITIONS, ("strategy", "instrument")),
+    "fills": (FILLS, ()),
+    "trades": (TRADES, ()),
+    "equity": (EQUITY, ()),
+}
+"""Columns of each table, and the key by which a row replaces an older one."""
+
+
+def group(tape: Sequence[Sequence[Any]], changes: Changes, last: int) -> tuple[str, list[Any]]:
+    """The statement that records a group and what it projects, and its arguments.
+
+    Args:
+        tape: rows of the tape, with the columns of ``TAPE``.
+        last: position of the group's last fact, the projections' new offset.
+    """
+    rows: dict[str, Sequence[Sequence[Any]]] = {
+        "tape": tape,
+        "orders": [msgspec.structs.astuple(row) for row in changes.orders.values()],
+        "positions": list(changes.positions.values()),
+        "fills": changes.fills,
+        "trades": changes.trades,
+        "equity": changes.equity,
+    }
+    touched = tuple(name for name, its_rows in rows.items() if its_rows)
+    arguments: list[Any] = [last]
+    for name in touched:
+        arguments.extend(zip(*rows[name], strict=True))
+    return statement(touched), arguments
+
+
+@cache
+def statement(tables: tuple[str, ...]) -> str:
+    """Text of the statement that adds rows to these tables; ``$1`` is the offset, then one array for each column."""
+    parts = []
+    number = 1
+    for table in tables:
+        columns, keys = _TABLES[table]
+        arrays = ", ".join(f"${number + index}::{kind}[]" for index, (_, kind) in enumerate(columns, start=1))
+        number += len(columns)
+        names = ", ".join(name for name, _ in columns)
+        parts.append(
+            f"new_{table} AS (INSERT INTO {table} ({names}) SELECT * FROM unnest({arrays}){_replacing(columns, keys)})"
+        )
+    return f"WITH {', '.join(parts)} UPDATE projection_offset SET pos = $1"
+
+
+def _replacing(columns: Columns, keys: tuple[str, ...]) -> str:
+    if not keys:
+        return ""
+    updates = ", ".join(f"{name} = excluded.{name}" for name, _ in columns if name not in keys)
+    return f" ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {updates}"
