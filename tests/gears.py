@@ -46,11 +46,12 @@ def settings_of(
     tick_size: Decimal | None = None,
     lot_size: Decimal | None = None,
     min_notional: Decimal | None = None,
+    timeframe: str = "1m",
 ) -> Settings:
     """One strategy on one instrument; without costs and limits unless given."""
     return Settings(
         run=RunTable(name="compared", currency="USD", cash=cash),
-        feed=FeedTable(kind="files"),
+        feed=FeedTable(kind="files", timeframe=timeframe),
         venue=venue or VenueTable(Decimal(0), Decimal(0), Decimal(0), None),
         risk=risk or RiskTable(),
         regime=RegimeTable(enabled=False),

@@ -196,9 +196,11 @@ def test_the_situations_are_what_they_are_called() -> None:
 MUTANTS = {
     "no fee": ("sign * rules[ONE] + rules[RATE]", "sign * rules[ONE]"),
     "the fee is earned": ("sign * rules[ONE] + rules[RATE]", "sign * rules[ONE] - rules[RATE]"),
-    "a buyer's tick rounds down": ("-(-moved // rules[TICK_STEPS])", "moved // rules[TICK_STEPS]"),
+    "a buyer's tick rounds down": ("if sign > 0 and not at_least(grid_high", "if sign > 9 and not at_least(grid_high"),
     "a seller's slippage helps him": ("else rules[SELL_FACTOR]", "else rules[BUY_FACTOR]"),
-    "fills at the close": ("fill_price(prices[0][bar]", "fill_price(prices[1][bar]"),
+    "fills at the close": (
+        "fill_price(open_high, open_low, sign", "fill_price(prices[CLOSES_HIGH][bar], prices[CLOSES_LOW][bar], sign"
+    ),
     "the rest of an order is lost": ("book[place] = open_quantity - signed", "book[place] = 0"),
     "each order has the whole allowance": ("left -= quantity", "left -= 0"),
     "lots are ignored": ("quantity -= quantity % rules[LOT]", "quantity -= 0"),
@@ -216,7 +218,7 @@ MUTANTS = {
         "return at_least(loss_high, loss_low - 1, limit_high, limit_low) and",
     ),
     "the day begins a bar late": ("if close_ns >= book[DAY_END_NS]", "if close_ns > book[DAY_END_NS]"),
-    "the day begins after its first move": ("closes[max(bar - 1, 0)]", "closes[bar]"),
+    "the day begins after its first move": ("equity_at(max(bar - 1, 0)", "equity_at(bar"),
     "fills are not watched": (
         "rules[IS_WATCHED] != 0 and book[IS_HALTED] == 0 and is_at", "rules[IS_WATCHED] > 1 and is_at"
     ),

@@ -20,6 +20,7 @@ from tapeline_backtest.wide import (
     is_within,
     multiple,
     product,
+    quotient,
     total,
 )
 from tapeline_common.money import round_down
@@ -62,6 +63,14 @@ def test_a_multiple_is_exact(left: int, right: int, factor: int) -> None:
     high, low = product(left, right)
     if abs(high * factor) <= HIGHEST:
         assert value(multiple(high, low, factor)) == left * right * factor
+
+
+@given(st.integers(1, HIGHEST * BASE), st.integers(1, 2**50 - 2), st.integers(0, 3))
+def test_a_quotient_is_the_floor(step: int, count: int, off: int) -> None:
+    """Next to a whole number of steps as well, where the float quotient may be off by one."""
+    number = max(1, min(step * count + off - 1, HIGHEST * BASE))
+    if number // step < 2**50:
+        assert quotient(*divmod(number, BASE), *divmod(step, BASE)) == number // step
 
 
 # ---- columns -----------------------------------------------------------------------------------------------------

@@ -136,3 +136,37 @@ def test_fills_trades_fees_and_equity_are_equal_to_the_last_digit(kind: str, fil
         Decline.ORDER_IN_FLIGHT, Decline.QUANTITY_BELOW_LOT,
     ):  # fmt: skip
         assert seen[reason] > 0, reason
+
+
+OTHERS = (
+    "equity/lean/1d/AAPL.parquet",
+    "equity/yahoo/1d/MSFT_2013_2023.parquet",
+    "forex/oanda/1h/EURUSD_2013_2018.parquet",
+    "forex/fxcm/1m/USDJPY_2013-02.parquet",
+    "crypto/freqtrade_fixtures/5m/XMRBTC_2018-01.parquet",
+    "crypto/binance/1h/BTCUSDT_2017-08_2022-12.parquet",
+)
+
+
+@pytest.mark.parametrize("path", OTHERS)
+@pytest.mark.parametrize("kind", ["ema_cross", "trend_follow"])
+def test_other_markets_and_lengths_of_bars_are_equal_too(path: str, kind: str) -> None:
+    """Adjusted prices, midpoints and satoshis have up to seventeen digits; with slippage and fees, far more."""
+    if not (DATA / path).is_file():
+        pytest.skip(f"no recorded bars at {DATA / path} (set TAPELINE_DATA)")
+    file = read_bars(DATA / path)
+    parameters = (
+        {"fast": 3, "slow": 8} if kind == "ema_cross" else {"trend": 10, "atr": 5, "stop_atr": 1.0, "short": True}
+    )
+    for lot, tick, share in ((None, None, None), (Decimal("0.01"), Decimal("0.001"), Decimal("0.05"))):
+        table = settings_of(
+            kind,
+            parameters,
+            size=Decimal("1.5"),
+            venue=VenueTable(Decimal(0), Decimal("0.00075"), Decimal("1.5"), share),
+            lot_size=lot,
+            tick_size=tick,
+            timeframe=file.facts.timeframe,
+        )
+        same = assert_same(table, part_of(file, 0, min(len(file), 500)))
+        assert same.report["fills"] > 0 or share is not None

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from tapeline_backtest.wide import BASE, HIGHEST
 from tapeline_marketdata.files import BarColumns
 
 Ints = npt.NDArray[np.int64]
@@ -45,6 +47,57 @@ def whole_column(columns: BarColumns, name: str) -> Whole:
         if found is not None:
             return found
     return whole_numbers([Decimal(text) for text in columns.texts(name)], name)
+
+
+class Limbs(NamedTuple):
+    """A column of whole numbers as ``wide`` has them: int64 of shape (n,) each."""
+
+    high: Ints
+    low: Ints
+
+    def part(self, start: int, stop: int) -> Limbs:
+        return Limbs(self.high[start:stop], self.low[start:stop])
+
+    def at(self, row: int) -> int:
+        return int(self.high[row]) * BASE + int(self.low[row])
+
+    @property
+    def largest(self) -> int:
+        high = int(self.high.max())
+        return high * BASE + int(self.low[self.high == high].max())
+
+
+def price_columns(columns: BarColumns) -> tuple[Limbs, Limbs, int]:
+    """Opens and closes in one unit, and its decimals. Raises ``NotExact``."""
+    opens, open_decimals = _units(columns, "open")
+    closes, close_decimals = _units(columns, "close")
+    decimals = max(open_decimals, close_decimals)
+    return (
+        _limbs(opens, 10 ** (decimals - open_decimals), "open"),
+        _limbs(closes, 10 ** (decimals - close_decimals), "close"),
+        decimals,
+    )
+
+
+def _units(columns: BarColumns, name: str) -> tuple[list[int] | Ints, int]:
+    """A column in units of its last decimal, of any length, and the decimals."""
+    if columns.longest_text(name) <= PROVABLE_DIGITS + 1:
+        found = _by_proof(getattr(columns, name))
+        if found is not None:
+            return found.units, found.decimals
+    values = [Decimal(text) for text in columns.texts(name)]
+    decimals = max(decimals_of(value) for value in values)
+    return [int(value.scaleb(decimals)) for value in values], decimals
+
+
+def _limbs(units: list[int] | Ints, factor: int, name: str) -> Limbs:
+    if not isinstance(units, list) and int(units.max()) * factor < BASE:
+        return Limbs(np.zeros_like(units), units * np.int64(factor))
+    numbers = units if isinstance(units, list) else units.tolist()
+    if max(numbers) * factor >= HIGHEST * BASE:
+        raise NotExact(f"column {name!r} needs more than 36 digits")
+    high, low = zip(*(divmod(number * factor, BASE) for number in numbers), strict=True)
+    return Limbs(np.array(high, dtype=np.int64), np.array(low, dtype=np.int64))
 
 
 def whole_numbers(values: Sequence[Decimal], name: str) -> Whole:

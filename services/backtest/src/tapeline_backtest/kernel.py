@@ -1,9 +1,9 @@
 """The kernel gear: a whole backtest as one compiled loop over columns, equal to the loop gear to the last digit.
 
 Where the loop gear computes in ``Decimal``, this computes in whole numbers: prices in units of their last decimal (or
-of slipped prices, or ticks), quantities in units that hold size, lot and participation, money in the product of both
-and the fee. The units are found from the input, and every product is proved to fit before the run; what does not fit,
-and what this gear does not know, is refused with a reason. Nothing is approximated.
+that of slipped prices, or of ticks), quantities in units that hold size, lot and participation, money in the product
+of both and the fee. The units are found from the input, and every product is proved to fit before the run; what does
+not fit, and what this gear does not know, is refused with a reason. Nothing is approximated.
 
 The rules themselves are in ``kernel_loop``. This module turns configuration facts into its numbers and its numbers back
 into exact amounts; it reads no files and prints nothing.
@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from tapeline_backtest import kernel_loop as loop
 from tapeline_backtest.compiled import Columns, CompilationRefused, memory_of, numba_types, parameter_types, specialised
-from tapeline_backtest.exact import NotExact, Whole, allowances, decimals_of, whole_column
+from tapeline_backtest.exact import Limbs, NotExact, Whole, allowances, decimals_of, price_columns
 from tapeline_backtest.wide import BASE, HIGHEST
 from tapeline_common.events import (
     AccountFunded,
@@ -85,14 +85,14 @@ class Market:
     """One instrument's bars: floats for the strategy, whole numbers for money, all of shape (n,).
 
     Attributes:
-        opens, closes: in units of ``10 ** -decimals``.
+        opens, closes: in units of ``10 ** -decimals``, as two limbs.
         allowed: most that all fills of a bar may take; ``None`` where that is not limited.
         day_ends: index of the last bar of each UTC day by closing time, a bar that closes at midnight ending its day.
     """
 
     columns: Columns
-    opens: Ints
-    closes: Ints
+    opens: Limbs
+    closes: Limbs
     decimals: int
     allowed: Whole | None
     open_ns: Ints
@@ -100,7 +100,7 @@ class Market:
     day_ends: Ints
 
     def __len__(self) -> int:
-        return len(self.closes)
+        return len(self.close_ns)
 
     def part(self, start: int, stop: int) -> Market:
         """The bars from ``start`` to ``stop``, sharing their memory."""
@@ -110,8 +110,8 @@ class Market:
         return replace(
             self,
             columns=columns,
-            opens=self.opens[start:stop],
-            closes=self.closes[start:stop],
+            opens=self.opens.part(start, stop),
+            closes=self.closes.part(start, stop),
             allowed=allowed,
             open_ns=self.open_ns[start:stop],
             close_ns=close_ns,
@@ -132,15 +132,14 @@ def market_of(file: BarFile, plan: Plan) -> Market:
     if np.any(columns.open_ns[1:] < close_ns[:-1]):
         raise KernelRefused(KernelFault.OTHER_BARS, f"{file.facts.path}: bars open before the one before has closed")
     try:
-        opens, closes = whole_column(columns, "open"), whole_column(columns, "close")
+        opens, closes, decimals = price_columns(columns)
         allowed = None if share is None else allowances(columns, share, plan.listing.lot_size)
     except NotExact as trouble:
         raise KernelRefused(KernelFault.TOO_MANY_DIGITS, f"{file.facts.path}: {trouble}") from trouble
-    decimals = max(opens.decimals, closes.decimals)
     return Market(
         columns=(columns.open, columns.high, columns.low, columns.close, columns.volume),
-        opens=_scaled(opens, decimals),
-        closes=_scaled(closes, decimals),
+        opens=opens,
+        closes=closes,
         decimals=decimals,
         allowed=allowed,
         open_ns=columns.open_ns,
@@ -152,7 +151,7 @@ def market_of(file: BarFile, plan: Plan) -> Market:
 def _scaled(column: Whole, decimals: int) -> Ints:
     factor = 10 ** (decimals - column.decimals)
     if int(np.max(np.abs(column.units), initial=0)) * factor >= MOST:
-        raise KernelRefused(KernelFault.TOO_MANY_DIGITS, f"the bars need more than 18 digits ({decimals} decimals)")
+        raise KernelRefused(KernelFault.TOO_MANY_DIGITS, f"volumes need more than 18 digits ({decimals} decimals)")
     return column.units * np.int64(factor)
 
 
@@ -288,7 +287,7 @@ def _price_rules(rules: list[int], plan: Plan, market: Market) -> int:
     price = moved if tick is None else max(market.decimals, decimals_of(tick))
     rules[loop.BUY_FACTOR] = (10**extra + slip) * 10 ** (common - moved)
     rules[loop.SELL_FACTOR] = (10**extra - slip) * 10 ** (common - moved)
-    rules[loop.TICK_STEPS] = 0 if tick is None else _whole(tick, common)
+    _put_wide(rules, loop.TICK_STEPS_HIGH, 0 if tick is None else _whole(tick, common))
     rules[loop.TICK] = 0 if tick is None else _whole(tick, price)
     rules[loop.PRICE_UP] = 10 ** (price - market.decimals)
     return price
@@ -319,10 +318,10 @@ def _limit_rules(rules: list[int], plan: Plan, units: Units) -> None:
     _put_wide(rules, loop.MOST_EXPOSURE_HIGH, _most(limits.max_gross_exposure, notional))
     _put_wide(rules, loop.DAILY_LOSS_HIGH, _least(limits.max_daily_loss, units.money, HIGHEST * BASE))
     _put_wide(rules, loop.DRAWDOWN_HIGH, _least(limits.max_drawdown, units.money, HIGHEST * BASE))
-    rules[loop.MOST_POSITION] = min(MOST, _most(_tightest(limits.max_position, own.max_position), units.quantity))
+    rules[loop.MOST_POSITION] = min(BASE - 1, _most(_tightest(limits.max_position, own.max_position), units.quantity))
     rules[loop.MOST_OPEN] = -1 if limits.max_open_positions is None else limits.max_open_positions
     rules[loop.IS_WATCHED] = int(limits.max_daily_loss is not None or limits.max_drawdown is not None)
-    rules[loop.COOL_DOWN_NS] = min(MOST, (limits.cool_down_ms or 0) * 1_000_000)
+    rules[loop.COOL_DOWN_NS] = min(BASE - 1, (limits.cool_down_ms or 0) * 1_000_000)
 
 
 def _tightest(*limits: Decimal | None) -> Decimal | None:
@@ -356,16 +355,19 @@ def _whole(value: Decimal, decimals: int) -> int:
 
 def _prove(rules: list[int], market: Market) -> None:
     """Every product of the loop fits: prices, quantities, volumes, and one amount in its two limbs."""
-    price = max(int(market.opens.max()), int(market.closes.max()))
+    price = max(market.opens.largest, market.closes.largest)
     moved = price * (rules[loop.BUY_FACTOR] + abs(rules[loop.SELL_FACTOR]))
-    steps = rules[loop.TICK_STEPS]
-    fill = max(moved if steps == 0 else (moved // steps + 1) * rules[loop.TICK], price * rules[loop.PRICE_UP])
+    steps = rules[loop.TICK_STEPS_HIGH] * BASE + rules[loop.TICK_STEPS_LOW]
+    ticks = moved // steps + 1 if steps else 0
+    fill = max(ticks * rules[loop.TICK] if steps else moved, price * rules[loop.PRICE_UP])
     quantity = 4 * rules[loop.SIZE] + rules[loop.LOT]
     factor = rules[loop.ONE] + rules[loop.RATE]
-    if moved >= MOST or fill >= BASE:
-        raise KernelRefused(KernelFault.TOO_MANY_DIGITS, "prices with slippage or ticks need more than 18 digits")
-    if quantity >= BASE or factor >= BASE or max(map(abs, rules)) >= 2**63:
-        raise KernelRefused(KernelFault.TOO_MANY_DIGITS, "size, lot or fee need more than 18 digits")
+    if max(moved, fill) >= HIGHEST * BASE or ticks >= 2**50 or rules[loop.SELL_FACTOR] <= 0:
+        raise KernelRefused(
+            KernelFault.TOO_MANY_DIGITS, "prices with slippage or ticks need more than 36 digits, or fall to zero"
+        )
+    if quantity >= BASE or max(map(abs, rules)) >= BASE:
+        raise KernelRefused(KernelFault.TOO_MANY_DIGITS, "size, lot, slippage or fee need more than 18 digits")
     if quantity * fill * factor >= HIGHEST * BASE:
         raise KernelRefused(KernelFault.MONEY_TOO_LARGE, "one order's money needs more than 36 digits")
 
@@ -399,7 +401,7 @@ class Outcome:
         max_drawdown: largest fall of marked equity from its high, as a fraction of the high, in floats.
         daily: equity at the end of each UTC day, in floats, shape (days,).
         order_rows: (bar, signed quantity), int64; empty unless recorded. An order is sent at the close of its bar.
-        fill_rows: (bar, signed quantity, price, index of its order), int64, in ``units``; empty unless recorded.
+        fill_rows: as ``kernel_loop`` names them, int64, in ``units``; empty unless recorded.
     """
 
     orders: int
@@ -428,8 +430,8 @@ class Outcome:
 def _compiled(strategy: Strategy) -> Any:
     types: Any = numba_types()
     floats, ints, table = types.float64[::1], types.int64[::1], types.int64[:, ::1]
-    five, four = types.UniTuple(floats, 5), types.UniTuple(ints, 4)
-    signature = (floats, parameter_types(strategy), five, four, ints, ints, ints, floats, table, table, floats)
+    five, six = types.UniTuple(floats, 5), types.UniTuple(ints, 6)
+    signature = (floats, parameter_types(strategy), five, six, ints, ints, ints, floats, table, table, floats)
     return specialised(
         strategy,
         ("tapeline_backtest.scan_loop", "tapeline_backtest.wide", "tapeline_backtest.kernel_loop"),
@@ -459,14 +461,14 @@ def run(plan: Plan, market: Market, *, record: bool) -> Outcome:
     rules, units = rules_of(plan, market)
     book, seat = _fresh(plan, market, units)
     rows = 2 * len(market) if record else 0
-    orders, fills = np.empty((rows, 2), dtype=np.int64), np.empty((rows, 4), dtype=np.int64)
+    orders, fills = np.empty((rows, 2), dtype=np.int64), np.empty((rows, loop.FILL), dtype=np.int64)
     daily = np.empty(len(market.day_ends), dtype=np.float64)
-    allowed = market.opens if market.allowed is None else _scaled(market.allowed, units.quantity)
+    allowed = market.close_ns if market.allowed is None else _scaled(market.allowed, units.quantity)
     status = kernel(
         memory_of(plan.strategy, plan.parameters),
         tuple(plan.parameters.values()),
         market.columns,
-        (market.opens, market.closes, allowed, market.close_ns),
+        (*market.opens, *market.closes, allowed, market.close_ns),
         market.day_ends,
         rules,
         book,
@@ -515,7 +517,7 @@ def _outcome(
 
     cash = amount(loop.CASH_HIGH, units.money)
     position = Decimal(numbers[loop.POSITION]).scaleb(-units.quantity)
-    last = Decimal(int(market.closes[-1])).scaleb(-market.decimals)
+    last = Decimal(market.closes.at(-1)).scaleb(-market.decimals)
     return Outcome(
         orders=numbers[loop.ORDERS],
         fills=numbers[loop.FILLS],

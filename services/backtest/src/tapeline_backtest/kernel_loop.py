@@ -20,7 +20,7 @@ from math import nan
 from typing import Any
 
 from tapeline_backtest.scan_loop import scan
-from tapeline_backtest.wide import BASE, at_least, difference, is_within, multiple, product, total
+from tapeline_backtest.wide import BASE, LIMB, at_least, difference, is_within, multiple, quotient, total
 
 RETRY_BARS = 10
 MAX_WORKING = 2
@@ -30,10 +30,11 @@ MAX_WORKING = 2
     SIZE,  # quantity at full exposure
     LOT,  # 0: quantities as they come
     PRICE_UP,  # units of a bar's price → units of a fill's price
-    BUY_FACTOR,  # of a bar's price: slippage; in units of 1 / TICK_STEPS ticks if there are ticks
+    BUY_FACTOR,  # of a bar's price: slippage; TICK_STEPS are one tick of it if there are ticks
     SELL_FACTOR,
-    TICK_STEPS,  # 0: prices as they come
-    TICK,
+    TICK_STEPS_HIGH,
+    TICK_STEPS_LOW,
+    TICK,  # 0: prices as they come
     IS_CAPPED,  # whether participation limits what a bar may fill
     ONE,  # money units of one unit of quantity times one unit of price
     RATE,  # taker fee, in the same
@@ -52,7 +53,7 @@ MAX_WORKING = 2
     DRAWDOWN_LOW,
     COOL_DOWN_NS,  # 0: none
     RULES,
-) = range(25)
+) = range(26)
 
 # ---- book: what changes, in whole numbers ------------------------------------------------------------------------
 (
@@ -106,11 +107,16 @@ BOOK = REFUSED + 8
 # ---- seat: floats ------------------------------------------------------------------------------------------------
 TARGET, SETTLED, QUIET, CASH, HELD, MONEY_UNITS, QUANTITY_UNITS, WORST, PEAK, SEAT = range(10)
 
+# ---- prices: arrays over bars; a price is two limbs ---------------------------------------------------------------
+OPENS_HIGH, OPENS_LOW, CLOSES_HIGH, CLOSES_LOW, ALLOWED, CLOSE_NS = range(6)
+
+# ---- fills: what a row holds -------------------------------------------------------------------------------------
+FILL_BAR, FILL_QUANTITY, FILL_PRICE_HIGH, FILL_PRICE_LOW, FILL_ORDER, FILL = range(6)
+
 # ---- how a run ends ----------------------------------------------------------------------------------------------
 DONE, TARGET_NOT_WHOLE, MONEY_TOO_LARGE = 0, 1, 2
 
 DAY_NS = 86_400_000_000_000
-LIMB = float(BASE)
 MOST_SHARE_HIGH, MOST_SHARE_LOW = divmod(10**28, BASE)
 
 
@@ -131,9 +137,10 @@ def run(
 
     Args:
         columns: open, high, low, close, volume as floats, for the strategy and for marks.
-        prices: opens, closes, what a bar may fill (if that is limited), and closing times in ns, as whole numbers.
+        prices: opens, closes, what a bar may fill (if that is limited), and closing times in ns, as whole numbers; see
+            above.
         day_ends: index of the last bar of each day, in order, then -1.
-        orders, fills: rows (bar, signed quantity) and (bar, signed quantity, price, order), filled as far as they go.
+        orders, fills: rows (bar, signed quantity), and as above; filled as far as they go.
         daily: equity at the end of each day.
 
     Returns:
@@ -288,9 +295,9 @@ def judge(bar: int, proposed: int, prices: Any, rules: Any, book: Any) -> int:
 
     The loss limits are not asked here: a loss at its limit has halted trading before any order is judged.
     """
-    close = prices[1][bar] * rules[PRICE_UP]
+    close_high, close_low = multiple(prices[CLOSES_HIGH][bar], prices[CLOSES_LOW][bar], rules[PRICE_UP])
     quantity, sign = abs(proposed), (1 if proposed > 0 else -1)
-    notional_high, notional_low = product(quantity, close)
+    notional_high, notional_low = multiple(close_high, close_low, quantity)
     if not at_least(notional_high, notional_low, rules[LEAST_NOTIONAL_HIGH], rules[LEAST_NOTIONAL_LOW]):
         return REFUSED_LEAST_NOTIONAL
     position = book[POSITION]
@@ -299,7 +306,7 @@ def judge(bar: int, proposed: int, prices: Any, rules: Any, book: Any) -> int:
     on_side = (buys if sign > 0 else sells) + quantity
     if on_side <= -sign * position:
         return 0
-    since_ns = prices[3][bar] - book[EXIT_NS]
+    since_ns = prices[CLOSE_NS][bar] - book[EXIT_NS]
     if position == 0 and book[EXIT_NS] != 0 and since_ns < rules[COOL_DOWN_NS]:
         return REFUSED_COOL_DOWN
     if not at_least(rules[MOST_NOTIONAL_HIGH], rules[MOST_NOTIONAL_LOW], notional_high, notional_low):
@@ -308,7 +315,7 @@ def judge(bar: int, proposed: int, prices: Any, rules: Any, book: Any) -> int:
         return REFUSED_POSITION
     worst_buy = position + (on_side if sign > 0 else buys)
     worst_sell = position - (on_side if sign < 0 else sells)
-    exposure_high, exposure_low = product(max(abs(worst_buy), abs(worst_sell)), close)
+    exposure_high, exposure_low = multiple(close_high, close_low, max(abs(worst_buy), abs(worst_sell)))
     if not at_least(rules[MOST_EXPOSURE_HIGH], rules[MOST_EXPOSURE_LOW], exposure_high, exposure_low):
         return REFUSED_EXPOSURE
     if rules[MOST_OPEN] == 0 and position == 0 and buys == 0 and sells == 0:
@@ -318,23 +325,24 @@ def judge(bar: int, proposed: int, prices: Any, rules: Any, book: Any) -> int:
 
 def mark(bar: int, prices: Any, rules: Any, book: Any) -> bool:
     """Begin the day if it is a new one, then mark the position at this close: whether a loss has reached its limit."""
-    closes, close_ns = prices[1], prices[3][bar]
+    close_ns = prices[CLOSE_NS][bar]
     if close_ns >= book[DAY_END_NS]:
         book[DAY_END_NS] = (close_ns // DAY_NS + 1) * DAY_NS
-        book[REFERENCE_HIGH], book[REFERENCE_LOW] = equity_at(closes[max(bar - 1, 0)], rules, book)
-    return book[POSITION] != 0 and is_at_limit(closes[bar], rules, book)
+        book[REFERENCE_HIGH], book[REFERENCE_LOW] = equity_at(max(bar - 1, 0), prices, rules, book)
+    return book[POSITION] != 0 and is_at_limit(bar, prices, rules, book)
 
 
-def equity_at(price: int, rules: Any, book: Any) -> tuple[int, int]:
-    """Cash and position at a bar's price."""
-    held_high, held_low = product(book[POSITION], price * rules[PRICE_UP])
+def equity_at(bar: int, prices: Any, rules: Any, book: Any) -> tuple[int, int]:
+    """Cash, and the position at a bar's close."""
+    close_high, close_low = multiple(prices[CLOSES_HIGH][bar], prices[CLOSES_LOW][bar], rules[PRICE_UP])
+    held_high, held_low = multiple(close_high, close_low, book[POSITION])
     worth_high, worth_low = multiple(held_high, held_low, rules[ONE])
     return total(book[CASH_HIGH], book[CASH_LOW], worth_high, worth_low)
 
 
-def is_at_limit(close: int, rules: Any, book: Any) -> bool:
+def is_at_limit(bar: int, prices: Any, rules: Any, book: Any) -> bool:
     """Take in the equity at this close; whether the day's loss or the drawdown has reached its limit."""
-    high, low = equity_at(close, rules, book)
+    high, low = equity_at(bar, prices, rules, book)
     if at_least(high, low, book[HIGHEST_HIGH], book[HIGHEST_LOW]):
         book[HIGHEST_HIGH], book[HIGHEST_LOW] = high, low
     loss_high, loss_low = difference(book[REFERENCE_HIGH], book[REFERENCE_LOW], high, low)
@@ -358,7 +366,7 @@ def meet(bar: int, prices: Any, rules: Any, book: Any, fills: Any) -> int:
     Returns:
         1 if a loss has reached its limit, -1 if an amount has outgrown its two limbs, else 0.
     """
-    left = prices[2][bar]
+    left = prices[ALLOWED][bar]
     halts = 0
     for place in range(FIRST, FIRST + book[WORKING]):
         open_quantity = book[place]
@@ -372,7 +380,7 @@ def meet(bar: int, prices: Any, rules: Any, book: Any, fills: Any) -> int:
         book[place] = open_quantity - signed
         if not execute(bar, signed, book[ORDERS] - book[WORKING] + place - FIRST, prices, rules, book, fills):
             return -1
-        if rules[IS_WATCHED] != 0 and book[IS_HALTED] == 0 and is_at_limit(prices[1][bar], rules, book):
+        if rules[IS_WATCHED] != 0 and book[IS_HALTED] == 0 and is_at_limit(bar, prices, rules, book):
             halts = 1
     remove_filled(book)
     return halts
@@ -385,49 +393,57 @@ def remove_filled(book: Any) -> None:
     book[WORKING] = (1 if book[FIRST] != 0 else 0) + (1 if book[SECOND] != 0 else 0)
 
 
-def fill_price(open_price: int, sign: int, rules: Any) -> Any:
+def fill_price(open_high: int, open_low: int, sign: int, rules: Any) -> tuple[int, int]:
     """The open, moved by slippage and then to the tick, both against the side."""
-    moved = open_price * (rules[BUY_FACTOR] if sign > 0 else rules[SELL_FACTOR])
-    if rules[TICK_STEPS] == 0:
-        return moved
-    ticks = -(-moved // rules[TICK_STEPS]) if sign > 0 else moved // rules[TICK_STEPS]
-    return ticks * rules[TICK]
+    high, low = multiple(open_high, open_low, rules[BUY_FACTOR] if sign > 0 else rules[SELL_FACTOR])
+    if rules[TICK] == 0:
+        return high, low
+    steps_high, steps_low = rules[TICK_STEPS_HIGH], rules[TICK_STEPS_LOW]
+    ticks = quotient(high, low, steps_high, steps_low)
+    grid_high, grid_low = multiple(steps_high, steps_low, ticks)
+    if sign > 0 and not at_least(grid_high, grid_low, high, low):
+        ticks += 1
+    return multiple(0, rules[TICK], ticks)
 
 
 def execute(bar: int, signed: int, order: int, prices: Any, rules: Any, book: Any, fills: Any) -> bool:
     """One fill into the books; ``False`` if an amount has outgrown its two limbs."""
     quantity, sign = abs(signed), (1 if signed > 0 else -1)
-    price = fill_price(prices[0][bar], sign, rules)
-    worth_high, worth_low = product(quantity, price)
+    open_high, open_low = prices[OPENS_HIGH][bar], prices[OPENS_LOW][bar]
+    high, low = fill_price(open_high, open_low, sign, rules)
+    worth_high, worth_low = multiple(high, low, quantity)
     fee_high, fee_low = multiple(worth_high, worth_low, rules[RATE])
-    slip_high, slip_low = product(quantity, abs(price - prices[0][bar] * rules[PRICE_UP]))
+    open_high, open_low = multiple(open_high, open_low, rules[PRICE_UP])
+    slip_high, slip_low = difference(high, low, open_high, open_low)
+    slip_high, slip_low = multiple(slip_high, slip_low, signed)
     add(book, FEES_HIGH, fee_high, fee_low)
     add(book, SLIPPAGE_HIGH, slip_high, slip_low)
     position = book[POSITION]
     closing = min(quantity, abs(position)) if position * sign < 0 else 0
-    if 0 < closing < quantity and is_rounded(closing, price, rules):
+    if 0 < closing < quantity and is_rounded(closing, high, low, rules):
         return False
     if closing > 0:
-        pay(closing, price, sign, rules, book)
+        pay(closing, high, low, sign, rules, book)
         if closing == abs(position):
             close_trade(bar, prices, book)
     if quantity > closing:
-        pay(quantity - closing, price, sign, rules, book)
+        pay(quantity - closing, high, low, sign, rules, book)
         if closing == abs(position):
             book[HELD_SINCE] = bar
     book[POSITION] = position + signed
     if book[FILLS] < len(fills):
-        fills[book[FILLS], 0] = bar
-        fills[book[FILLS], 1] = signed
-        fills[book[FILLS], 2] = price
-        fills[book[FILLS], 3] = order
+        fills[book[FILLS], FILL_BAR] = bar
+        fills[book[FILLS], FILL_QUANTITY] = signed
+        fills[book[FILLS], FILL_PRICE_HIGH] = high
+        fills[book[FILLS], FILL_PRICE_LOW] = low
+        fills[book[FILLS], FILL_ORDER] = order
     book[FILLS] += 1
     return are_within(book)
 
 
-def is_rounded(closing: int, price: int, rules: Any) -> bool:
+def is_rounded(closing: int, price_high: int, price_low: int, rules: Any) -> bool:
     """Whether the ledger would round the closing part of a turn's fee, which it divides to 28 digits."""
-    worth_high, worth_low = product(closing, price)
+    worth_high, worth_low = multiple(price_high, price_low, closing)
     fee_high, fee_low = multiple(worth_high, worth_low, rules[RATE])
     return at_least(fee_high, fee_low, MOST_SHARE_HIGH, MOST_SHARE_LOW)
 
@@ -447,9 +463,9 @@ def add(book: Any, place: int, high: int, low: int) -> None:
     book[place], book[place + 1] = total(book[place], book[place + 1], high, low)
 
 
-def pay(quantity: int, price: int, sign: int, rules: Any, book: Any) -> None:
+def pay(quantity: int, price_high: int, price_low: int, sign: int, rules: Any, book: Any) -> None:
     """Cash for a quantity and its fee, out of the account and into the open trade."""
-    worth_high, worth_low = product(quantity, price)
+    worth_high, worth_low = multiple(price_high, price_low, quantity)
     paid_high, paid_low = multiple(worth_high, worth_low, sign * rules[ONE] + rules[RATE])
     for place in (CASH_HIGH, NET_HIGH):
         book[place], book[place + 1] = difference(book[place], book[place + 1], paid_high, paid_low)
@@ -466,5 +482,5 @@ def close_trade(bar: int, prices: Any, book: Any) -> None:
         book[WINS] += 1
         add(book, PROFIT_HIGH, high, low)
     book[NET_HIGH] = book[NET_LOW] = 0
-    book[EXIT_NS] = prices[3][bar]
+    book[EXIT_NS] = prices[CLOSE_NS][bar]
     book[INVESTED] += bar - book[HELD_SINCE]

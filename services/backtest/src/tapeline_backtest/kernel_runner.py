@@ -14,10 +14,12 @@ from decimal import Decimal
 
 import numpy as np
 
+from tapeline_backtest import kernel_loop as loop
 from tapeline_backtest.feed import Source
 from tapeline_backtest.kernel import KernelFault, KernelRefused, Market, Outcome, Plan, market_of, plan_of, prepare, run
 from tapeline_backtest.report import Collected
 from tapeline_backtest.runner import Finished
+from tapeline_backtest.wide import BASE
 from tapeline_common.core import Stamp, learn
 from tapeline_common.events import BarClosed, Event, OrderFilled
 from tapeline_common.money import ZERO, plain
@@ -84,14 +86,11 @@ def _check(collected: Collected, books: ledger.State, outcome: Outcome) -> None:
 def filled(plan: Plan, market: Market, outcome: Outcome) -> Iterator[tuple[int, OrderFilled]]:
     """Each fill as its fact, with the closing time of its bar."""
     rows = outcome.fill_rows
-    opens = market.opens[rows[:, 0]].tolist()
-    times = market.close_ns[rows[:, 0]].tolist()
-    for index, ((_, signed, units, order), open_units, time_ns) in enumerate(
-        zip(rows.tolist(), opens, times, strict=True)
-    ):
+    times = market.close_ns[rows[:, loop.FILL_BAR]].tolist()
+    for index, ((bar, signed, high, low, order), time_ns) in enumerate(zip(rows.tolist(), times, strict=True)):
         quantity = plain(Decimal(abs(signed)).scaleb(-outcome.units.quantity))
-        price = plain(Decimal(units).scaleb(-outcome.units.price))
-        undisturbed = Decimal(open_units).scaleb(-market.decimals)
+        price = plain(Decimal(high * BASE + low).scaleb(-outcome.units.price))
+        undisturbed = Decimal(market.opens.at(bar)).scaleb(-market.decimals)
         yield (
             time_ns,
             OrderFilled(

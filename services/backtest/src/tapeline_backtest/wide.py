@@ -9,6 +9,7 @@ Nothing here rounds, and nothing wraps as long as that is kept.
 from __future__ import annotations
 
 BASE = 2**62
+LIMB = 2.0**62
 HALF_BITS = 31
 HALF_MASK = 2**31 - 1
 HIGHEST = 2**61
@@ -41,6 +42,19 @@ def multiple(high: int, low: int, factor: int) -> tuple[int, int]:
     """A number times a factor below ``BASE``; ``high * factor`` must be within ``HIGHEST``."""
     product_high, product_low = product(low, factor)
     return high * factor + product_high, product_low
+
+
+def quotient(high: int, low: int, step_high: int, step_low: int) -> int:
+    """How many whole steps are in a number: both positive, and the answer below 2**50.
+
+    The float quotient is off by one at most; multiplying back tells.
+    """
+    found = int((high * LIMB + low) / (step_high * LIMB + step_low))
+    while not at_least(high, low, *multiple(step_high, step_low, found)):
+        found -= 1
+    while at_least(high, low, *multiple(step_high, step_low, found + 1)):
+        found += 1
+    return found
 
 
 def at_least(high: int, low: int, other_high: int, other_low: int) -> bool:
