@@ -22,7 +22,7 @@ from nats.errors import Error as NatsError
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig, SubjectTransform
 from nats.js.errors import APIError, NotFoundError
 
-from tapeline_common import subjects
+from tapeline_common import bus, subjects
 from tapeline_common.wire import decode_fact, position_of
 from tapeline_ledger.store import Store
 
@@ -157,8 +157,12 @@ class Mirror:
         whether the stream still ends where we left it.
         """
         await self._publish_acknowledged(payloads[0])
-        for payload in payloads[1:-1]:
-            await self._client.publish(_subject(payload), payload, headers=_at(payload))
+        between = [
+            (_subject(payload), payload, bus.header_block(_EXPECTED_LAST, str(position_of(payload) - 1)))
+            for payload in payloads[1:-1]
+        ]
+        if between:
+            await bus.publish_all(self._client, between)
         if len(payloads) > 1:
             await self._publish_acknowledged(payloads[-1])
 

@@ -17,7 +17,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
-from tapeline_common import subjects
+from tapeline_common import bus, subjects
 from tapeline_common.core import Core
 from tapeline_common.sequencer import Recorded
 from tapeline_common.tape import ReadRequest, Receipt
@@ -105,7 +105,7 @@ class Server:
         self._report = report
         self._encoder = msgspec.json.Encoder()
         self._subjects: dict[tuple[str, str, str], str] = {}
-        self._outbox: list[tuple[str, bytes]] = []
+        self._outbox: list[tuple[str, bytes, bytes]] = []
         self._moved = asyncio.Event()
         self._reading: set[asyncio.Task[None]] = set()
 
@@ -186,10 +186,11 @@ class Server:
 
     def _reply(self, inbox: str, receipts: tuple[Receipt, ...], single: bool) -> None:
         if inbox:
-            self._outbox.append((inbox, encode_receipts(receipts, single=single)))
+            self._outbox.append((inbox, encode_receipts(receipts, single=single), b""))
 
     async def announce(self, new: Sequence[Recorded]) -> None:
         known = self._subjects
+        messages: list[tuple[str, bytes, bytes]] = []
         for recorded in new:
             fact = recorded.fact
             key = (fact.author, type(fact.event).__name__, fact.stream)
@@ -198,7 +199,18 @@ class Server:
                 if len(known) > 10_000:
                     known.clear()
                 subject = known[key] = subjects.tape(*key)
-            await self._send(subject, recorded.payload)
+            messages.append((subject, recorded.payload, b""))
+        await self._send_all(messages)
+
+    async def _send_all(self, messages: Sequence[tuple[str, bytes, bytes]]) -> None:
+        """``_send`` for many at once."""
+        try:
+            too_big = await bus.publish_all(self._client, messages)
+        except (NatsError, OSError) as error:
+            self.counts.unsent[type(error).__name__] += len(messages)
+            return
+        if too_big:
+            self.counts.unsent["MaxPayloadError"] += too_big
 
     async def _send(self, subject: str, payload: bytes) -> None:
         """Publish, or count that it could not be: everything on the bus can be had from the log as well."""
@@ -209,8 +221,8 @@ class Server:
 
     async def _flush_replies(self) -> None:
         outbox, self._outbox = self._outbox, []
-        for inbox, payload in outbox:
-            await self._send(inbox, payload)
+        if outbox:
+            await self._send_all(outbox)
 
     async def _on_read(self, message: Msg) -> None:
         try:

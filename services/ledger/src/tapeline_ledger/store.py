@@ -41,7 +41,7 @@ POLL_S = 0.2
 CONNECT_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 60.0
 
-MOST_FACTS_PER_STATEMENT = 200
+MOST_FACTS_PER_STATEMENT = 100
 """Larger groups go by COPY: more round trips, but less work for each row."""
 
 _COLUMNS = tuple(name for name, _ in commits.TAPE)
