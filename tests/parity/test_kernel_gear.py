@@ -78,6 +78,7 @@ SITUATIONS: dict[str, tuple[Settings, BarFile]] = {
         bars(*IN_AND_OUT), venue=costs("0.00075", "2.5"), tick_size=Decimal("0.03"), size=Decimal("1.37")
     ),
     "slippage without ticks": script(bars(*IN_AND_OUT), venue=costs("0.001", "0.7"), size=Decimal("0.5")),
+    "a taker who is paid": script(bars(*IN_AND_OUT), venue=costs("-0.0002", "1")),
     "an off-grid open is moved to the tick against us": script(bars(*IN_AND_OUT), tick_size=Decimal("0.4")),
     "gaps between close and open": script(
         bars(("100", FLAT), ("100", LONG), ("107.25>106", LONG), ("99>101", FLAT), ("88.5>90", FLAT), ("90", FLAT))
@@ -348,6 +349,17 @@ def test_a_setting_it_does_not_know_is_refused(kind: type[Event], name: str, mon
     assert plan_of(facts[0]).size == 1
     with pytest.raises(KernelRefused, match=rf"{kind.__name__}\.{name} is .*, unknown to the kernel") as refused:
         plan_of(facts[1])
+    assert refused.value.fault is KernelFault.UNKNOWN_SETTING
+
+
+@pytest.mark.parametrize("name", ["detail", "funding"])
+def test_what_comes_with_the_bars_is_refused(name: str) -> None:
+    """Finer bars and funding rates change what a run comes to: they are not passed over in silence."""
+    opening = [each.event for each in opening_facts(PLAIN, realm=Realm.REPLAY, code_version="test")]
+    plain = Source(instrument_id(PLAIN.instrument[0]), "made.parquet", SOME, "digest")
+    assert len(kernel.market_of(plain, plan_of(opening))) == len(SOME)
+    with pytest.raises(KernelRefused, match=rf"made.parquet: its {name} is unknown to the kernel") as refused:
+        kernel.market_of(replace(plain, **{name: object()}), plan_of(opening))
     assert refused.value.fault is KernelFault.UNKNOWN_SETTING
 
 

@@ -322,7 +322,7 @@ def _sources(settings: Settings, files: dict[str, str], timeframe: str | None, r
     def read(path: str) -> BarFile:
         return read_bars(path, timeframe=timeframe) if rule is None else build_bars(path, rule)
 
-    sources = [_source(table, files[table.name], read) for table in settings.instrument]
+    sources = [source_of(table, files[table.name], read) for table in settings.instrument]
     lengths = {one.file.facts.timeframe for one in sources}
     if len(lengths) > 1:
         raise ConfigurationInvalid(f"the files have bars of {', '.join(sorted(lengths))}: give files of one timeframe")
@@ -340,7 +340,8 @@ def deciding_on(settings: Settings, file: BarFile, config: Path | None) -> Setti
     return replace(settings, feed=replace(settings.feed, timeframe=found))
 
 
-def _source(table: InstrumentTable, path: str, read: Callable[[str], BarFile]) -> Source:
+def source_of(table: InstrumentTable, path: str, read: Callable[[str], BarFile]) -> Source:
+    """An instrument's bars, with whatever else is configured to come with them."""
     bars = read(path)
     one = source(instrument_id(table), path, bars)
     return dataclasses.replace(

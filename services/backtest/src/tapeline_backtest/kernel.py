@@ -11,6 +11,7 @@ into exact amounts; it reads no files and prints nothing.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
@@ -25,6 +26,7 @@ import numpy.typing as npt
 from tapeline_backtest import kernel_loop as loop
 from tapeline_backtest.compiled import Columns, CompilationRefused, memory_of, numba_types, parameter_types, specialised
 from tapeline_backtest.exact import Limbs, NotExact, Whole, allowances, decimals_of, price_columns
+from tapeline_backtest.feed import Source
 from tapeline_backtest.wide import BASE, HIGHEST
 from tapeline_common.events import (
     AccountFunded,
@@ -43,7 +45,6 @@ from tapeline_common.events import (
 )
 from tapeline_common.money import ZERO, plain
 from tapeline_common.values import Decline, Refusal, StrategyId
-from tapeline_marketdata.files import BarFile
 from tapeline_strategy.catalogue import find
 from tapeline_strategy.sdk import Strategy, validate
 
@@ -119,12 +120,22 @@ class Market:
         )
 
 
-def market_of(file: BarFile, plan: Plan) -> Market:
+KNOWN_SOURCE = ("instrument", "path", "file", "digest")
+"""What may come with an instrument's bars; finer bars, rates and whatever is added later are for the loop gear."""
+
+
+def market_of(source: Source, plan: Plan) -> Market:
     """A file's bars for the kernel.
 
     Raises:
         KernelRefused: they are not the bars the strategy decides on, do not follow each other, or need too many digits.
     """
+    for field in dataclasses.fields(source):
+        if field.name not in KNOWN_SOURCE and getattr(source, field.name) is not None:
+            raise KernelRefused(
+                KernelFault.UNKNOWN_SETTING, f"{source.path}: its {field.name} is unknown to the kernel"
+            )
+    file = source.file
     columns, share, close_ns = file.columns, plan.venue.participation, file.close_ns
     if file.facts.timeframe != plan.timeframe:
         why = f"{file.facts.path}: bars of {file.facts.timeframe} for a strategy that decides on {plan.timeframe}"
@@ -361,7 +372,7 @@ def _prove(rules: list[int], market: Market) -> None:
     ticks = moved // steps + 1 if steps else 0
     fill = max(ticks * rules[loop.TICK] if steps else moved, price * rules[loop.PRICE_UP])
     quantity = 4 * rules[loop.SIZE] + rules[loop.LOT]
-    factor = rules[loop.ONE] + rules[loop.RATE]
+    factor = rules[loop.ONE] + abs(rules[loop.RATE])
     if max(moved, fill) >= HIGHEST * BASE or ticks >= 2**50 or rules[loop.SELL_FACTOR] <= 0:
         raise KernelRefused(
             KernelFault.TOO_MANY_DIGITS, "prices with slippage or ticks need more than 36 digits, or fall to zero"

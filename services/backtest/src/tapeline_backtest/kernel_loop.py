@@ -444,7 +444,7 @@ def execute(bar: int, signed: int, order: int, prices: Any, rules: Any, book: An
 def is_rounded(closing: int, price_high: int, price_low: int, rules: Any) -> bool:
     """Whether the ledger would round the closing part of a turn's fee, which it divides to 28 digits."""
     worth_high, worth_low = multiple(price_high, price_low, closing)
-    fee_high, fee_low = multiple(worth_high, worth_low, rules[RATE])
+    fee_high, fee_low = multiple(worth_high, worth_low, abs(rules[RATE]))
     return at_least(fee_high, fee_low, MOST_SHARE_HIGH, MOST_SHARE_LOW)
 
 

@@ -33,11 +33,7 @@ def run_kernel(opening: Sequence[Event], sources: Sequence[Source]) -> Finished:
     if len(sources) != 1:
         count = len(sources)
         raise KernelRefused(KernelFault.SEVERAL_INSTRUMENTS, f"the kernel gear runs one file of bars, not {count}")
-    if sources[0].detail is not None:
-        raise KernelRefused(KernelFault.OTHER_BARS, f"{sources[0].detail.path}: the kernel gear fills on no finer bars")
-    if sources[0].funding is not None:
-        raise KernelRefused(KernelFault.OTHER_BARS, f"{sources[0].funding.path}: the kernel gear pays no funding")
-    market = market_of(sources[0].file, plan)
+    market = market_of(sources[0], plan)
     prepare(plan.strategy)
     started = time.perf_counter()
     outcome = run(plan, market, record=True)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,16 @@ import click
 import msgspec
 import numpy as np
 
-from tapeline_backtest.command import ONE, ZERO, Amount, deciding_on, end, settings_of_call, settings_of_config
+from tapeline_backtest.command import (
+    ONE,
+    ZERO,
+    Amount,
+    deciding_on,
+    end,
+    settings_of_call,
+    settings_of_config,
+    source_of,
+)
 from tapeline_backtest.sweep import GridInvalid, Progress, Rank, Row, Stretch, Swept, grid_of, ranked, sweep, values_of
 from tapeline_common.events import Parameters
 from tapeline_common.exits import EXIT_CONFIGURATION
@@ -179,11 +189,11 @@ def _stretches(settings: Settings, files: dict[str, str], call: dict[str, Any]) 
             instrument=(table,),
             strategy=(msgspec.structs.replace(settings.strategy[0], instruments=(table.name,), parameters={}),),
         )
-        file = read_bars(files[table.name], timeframe=call["timeframe"])
-        alone = deciding_on(alone, file, call["config"])
+        source = source_of(table, files[table.name], partial(read_bars, timeframe=call["timeframe"]))
+        alone = deciding_on(alone, source.file, call["config"])
         opening = opening_facts(checked(alone), realm=Realm.REPLAY, code_version="")
         plan = plan_of([each.event for each in opening])
-        market = market_of(file, plan)
+        market = market_of(source, plan)
         for period in call["periods"] or (Period(0, 2**63 - 1),):
             start, stop = np.searchsorted(market.open_ns, (period.from_ns, period.to_ns)).tolist()
             if start == stop:
