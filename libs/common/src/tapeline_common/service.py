@@ -280,7 +280,8 @@ class Runner:
                 said, quiet_s = self.heard, 0.0
                 await self._announce(Progress(self.service.name, said))
             try:
-                await asyncio.wait_for(self._acknowledge.wait(), PROGRESS_PAUSE_S)
+                async with asyncio.timeout(PROGRESS_PAUSE_S):  # wait_for of Python 3.11 can swallow a cancellation
+                    await self._acknowledge.wait()
                 self._acknowledge.clear()
             except TimeoutError:
                 quiet_s += PROGRESS_PAUSE_S

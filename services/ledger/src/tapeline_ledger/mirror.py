@@ -113,7 +113,8 @@ class Mirror:
             self._woken.clear()
             if self.state.pos >= self._store.head.pos:
                 try:
-                    await asyncio.wait_for(self._woken.wait(), left_s)
+                    async with asyncio.timeout(left_s):  # wait_for of Python 3.11 can swallow a cancellation
+                        await self._woken.wait()
                 except TimeoutError:
                     return
             await asyncio.sleep(GATHER_S)

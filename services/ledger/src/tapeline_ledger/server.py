@@ -136,10 +136,15 @@ class Server:
                 for subscription in subscriptions:
                     await subscription.unsubscribe()
                 await self._let_finish()
-                for job in (*jobs, *self._reading):
+                for job in jobs:
                     job.cancel()
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
+        finally:
+            reading = list(self._reading)
+            for read in reading:
+                read.cancel()  # a read that goes on would open the store again
+            await asyncio.gather(*reading, return_exceptions=True)
 
     async def _listen(self) -> list[Subscription]:
         found = [
@@ -246,7 +251,8 @@ class Server:
             await self._send_progress()
             await asyncio.sleep(PROGRESS_PAUSE_S)
             try:
-                await asyncio.wait_for(self._moved.wait(), PROGRESS_S)
+                async with asyncio.timeout(PROGRESS_S):  # wait_for of Python 3.11 can swallow a cancellation
+                    await self._moved.wait()
             except TimeoutError:
                 continue
             self._moved.clear()
