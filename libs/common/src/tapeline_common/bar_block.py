@@ -71,7 +71,7 @@ class BarBlock:
         bar: row → the bar as a fact.
         close_text: row → the closing price as printed.
         steps: kind of strategy → its compiled form, or ``None`` if there is none.
-        bar_filter: the compiled regime filter; ``None`` where there is none that is exact.
+        bar_filter: loads the compiled regime filter; returns ``None`` where there is none that is exact.
         is_echoed: set by the core that will say an ``Echo`` to the rows, for those that hear it.
     """
 
@@ -83,7 +83,7 @@ class BarBlock:
     bar: Callable[[int], BarClosed]
     close_text: Callable[[int], DecimalText]
     steps: Callable[[str], Steps | None]
-    bar_filter: BarFilter | None = None
+    bar_filter: Callable[[], BarFilter | None]
     is_echoed: bool = False
 
 

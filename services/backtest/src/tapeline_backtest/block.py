@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -37,9 +38,10 @@ from tapeline_backtest.rendering import (
 )
 from tapeline_common.bar_block import BarBlock, BarFilter, Echo, Steps
 from tapeline_common.core import Stamp
-from tapeline_common.events import ParameterValue, RegimeUpdated
+from tapeline_common.events import ParameterValue, RegimeUpdated, StrategyConfigured
 from tapeline_common.hours import Hours
 from tapeline_common.loop import Loop
+from tapeline_common.opening import Opening
 from tapeline_common.recording import Recorder
 from tapeline_common.values import InstrumentId
 from tapeline_regime.features import usable
@@ -54,7 +56,7 @@ T = TypeVar("T")
 RECORDED_BYTES = 1 << 20
 """Handed to a recorder at once."""
 
-WAITING_JOBS = 3
+WAITING_JOBS = 2
 """Chunks that may wait to be rendered; more would only fill memory."""
 
 
@@ -234,6 +236,7 @@ class _CompiledSteps:
         return moved.tolist(), target
 
 
+@cache
 def _ahead(strategy: Strategy) -> Any:
     """The compiled loop of a strategy, or ``None`` where its ``step`` cannot be compiled."""
     types = numba_types()
@@ -251,6 +254,13 @@ def _ahead(strategy: Strategy) -> Any:
         return specialised(strategy, ("tapeline_backtest.ahead_loop",), "ahead", signature)
     except CompilationRefused:
         return None
+
+
+def prepare(opening: Iterable[Opening]) -> None:
+    """Load the compiled code of the strategies that a replay configures, or make it."""
+    for each in opening:
+        if isinstance(each.event, StrategyConfigured):
+            _ahead(find(each.event.kind))
 
 
 class BlockRun:
@@ -281,7 +291,6 @@ class BlockRun:
         self._hours = hours
         self._progress = progress
         self._chunk_bars = chunk_bars
-        self._compiled: dict[str, Any] = {}
         self._streams = [str(one.instrument) for one in sources]
 
     def run(self) -> None:
@@ -382,17 +391,14 @@ class BlockRun:
 
         def steps(kind: str) -> Steps | None:
             if kind not in ready:
-                if kind not in self._compiled:
-                    self._compiled[kind] = _ahead(find(kind))
-                ahead = self._compiled[kind]
+                ahead = _ahead(find(kind))
                 ready[kind] = None if ahead is None else _CompiledSteps(ahead, chunk.numbers)
             return ready[kind]
 
-        def filtered(features: Any, model: Any, belief: Any, start: int, stop: int) -> tuple[Floats, Floats, Floats]:
-            return run(closes, start, stop, features, model, belief)
-
-        is_usable = is_exact() and usable(closes.min()) and usable(closes.max())
-        bar_filter: BarFilter | None = filtered if is_usable else None
+        @cache
+        def bar_filter() -> BarFilter | None:
+            is_usable = is_exact() and usable(closes.min()) and usable(closes.max())
+            return partial(run, closes) if is_usable else None
 
         def block(lane: int, one: Source) -> BarBlock:
             return BarBlock(

@@ -87,7 +87,7 @@ def filter_bars(
 
 
 def run(
-    closes: Floats, start: int, stop: int, features: FeatureState, prepared: Prepared, belief: Belief
+    closes: Floats, features: FeatureState, prepared: Prepared, belief: Belief, start: int, stop: int
 ) -> tuple[Floats, Floats, Floats]:
     """Move ``features`` over the bars.
 
@@ -133,7 +133,7 @@ def is_exact() -> bool:
         features.push(close)
         twin.push(close)
     first = SEED_RETURNS + 1
-    _, beliefs, log_likelihoods = run(closes, first, len(closes), features, prepared, prepared.start)
+    _, beliefs, log_likelihoods = run(closes, features, prepared, prepared.start, first, len(closes))
     belief: Any = prepared.start
     for index, close in enumerate(closes[first:].tolist()):
         belief, log_likelihood = step(prepared, belief, twin.push(close))

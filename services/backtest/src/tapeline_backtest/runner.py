@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,10 @@ SERVICES: tuple[Service, ...] = (EXECUTION, REGIME, BANDIT, STRATEGY, RISK)
 """The services whose cores a replay runs, besides the ledger's books."""
 
 PROGRESS_FACTS = 20_000
+
+SWITCH_INTERVAL_S = 0.0001
+"""How long block mode's threads wait for the interpreter. They need it for moments between long compiled calls, and
+with Python's own 5 ms the cores end up waiting for them."""
 
 Progress = Callable[[int], None]
 """Called now and then with the number of outside facts said so far."""
@@ -72,14 +77,17 @@ def run_blocks(
     chunk_bars: int = CHUNK_BARS,
 ) -> Finished:
     """The same script by block mode: the same tape, found faster on long files. Compiled code is loaded here."""
-    from tapeline_backtest.block import BlockRun, BulkTape
+    from tapeline_backtest.block import BlockRun, BulkTape, prepare
 
+    prepare(opening)
     collected = Collected()
     loop = _loop(collected, None)
     assert loop.can_pass, "every core of a replay knows how to pass over bars"
     tape = BulkTape(sources, recorder)
     loop.sequencer.link = tape.take
     started = time.perf_counter()
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         for outside in opening_script(opening, sources):
             loop.say(outside.author, outside.event, outside.id, outside.time_ns)
@@ -89,6 +97,7 @@ def run_blocks(
         tape_hash = tape.head().hex()
     finally:
         tape.close()
+        sys.setswitchinterval(interval_s)
     elapsed_s = time.perf_counter() - started
     return Finished(collected, loop.states["ledger"], loop.sequencer.pos, tape_hash, elapsed_s, run.passed, loop.states)
 

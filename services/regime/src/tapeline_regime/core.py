@@ -135,7 +135,7 @@ def silent_until(state: State, block: BarBlock, start: int, stop: int) -> int:
     if watched.current is None:
         if not watched.said_unknown:
             return start
-    elif watched.belief is None or block.bar_filter is None:
+    elif watched.belief is None or block.bar_filter() is None:
         return start
     else:
         block.is_echoed = True
@@ -161,10 +161,9 @@ def take_bars(state: State, block: BarBlock, start: int, stop: int, _last: Stamp
 
 def _echo(watched: Watched, block: BarBlock, start: int, stop: int) -> Echo:
     """Filter the bars, and say to each what its regime is."""
-    assert block.bar_filter is not None, "silent_until refused a block without a filter"
-    observations, beliefs, log_likelihoods = block.bar_filter(
-        watched.features, watched.prepared, watched.belief, start, stop
-    )
+    bar_filter = block.bar_filter()
+    assert bar_filter is not None, "silent_until refused a block without a filter"
+    observations, beliefs, log_likelihoods = bar_filter(watched.features, watched.prepared, watched.belief, start, stop)
     watched.closes.extend(block.closes[start:stop].tolist())
     watched.opens_ns.extend(block.open_ns[start:stop])
     watched.observations.extend(map(tuple, observations.tolist()))
