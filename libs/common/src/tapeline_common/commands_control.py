@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -45,71 +46,54 @@ def _ask(folder: Path, action: Action, request: ControlRequest, to_json: bool) -
         sys.exit(EXIT_ERROR)
 
 
-_REASON = click.option("--reason", default="", help="Recorded with the request.")
+def _request(command: Callable[..., None]) -> click.Command:
+    """A command with what all of these take: the stack's data folder, a reason, and --json."""
+    reason = click.option("--reason", default="", help="Recorded with the request.")
+    return click.command()(data_folder(reason(as_json(command))))
 
 
-@click.command()
-@data_folder
-@_REASON
-@as_json
+def _request_about(argument: str) -> Callable[[Callable[..., None]], click.Command]:
+    """The same, with the one thing that the request is about."""
+    return lambda command: _request(click.argument(argument)(command))
+
+
+@_request
 def halt(data: Path, reason: str, to_json: bool) -> None:
     """Stop trading: nothing is sent after this, working orders are cancelled."""
     _ask(data, Action.HALT, ControlRequest(reason=reason), to_json)
 
 
-@click.command()
-@data_folder
-@_REASON
-@as_json
+@_request
 def flatten(data: Path, reason: str, to_json: bool) -> None:
     """Close every position and open none."""
     _ask(data, Action.FLATTEN, ControlRequest(reason=reason), to_json)
 
 
-@click.command()
-@data_folder
-@_REASON
-@as_json
+@_request
 def resume(data: Path, reason: str, to_json: bool) -> None:
     """Trade again after a halt (signed)."""
     _ask(data, Action.RESUME, ControlRequest(reason=reason), to_json)
 
 
-@click.command()
-@click.argument("strategy")
-@data_folder
-@_REASON
-@as_json
+@_request_about("strategy")
 def disable(strategy: str, data: Path, reason: str, to_json: bool) -> None:
     """Stop one strategy instance from opening anything."""
     _ask(data, Action.DISABLE_STRATEGY, ControlRequest(strategy=strategy, reason=reason), to_json)
 
 
-@click.command()
-@click.argument("strategy")
-@data_folder
-@_REASON
-@as_json
+@_request_about("strategy")
 def enable(strategy: str, data: Path, reason: str, to_json: bool) -> None:
     """Let a disabled strategy instance trade again (signed)."""
     _ask(data, Action.ENABLE_STRATEGY, ControlRequest(strategy=strategy, reason=reason), to_json)
 
 
-@click.command()
-@click.argument("model")
-@data_folder
-@_REASON
-@as_json
+@_request_about("model")
 def promote(model: str, data: Path, reason: str, to_json: bool) -> None:
     """Let a registered model decide the regime from the next bar on (signed). MODEL is its SHA-256."""
     _ask(data, Action.PROMOTE, ControlRequest(model=model, reason=reason), to_json)
 
 
-@click.command()
-@click.argument("instrument")
-@data_folder
-@_REASON
-@as_json
+@_request_about("instrument")
 def rollback(instrument: str, data: Path, reason: str, to_json: bool) -> None:
     """Go back to the model promoted before the current one (signed). INSTRUMENT is a token such as BTC-USDT_sim."""
     _ask(data, Action.ROLLBACK, ControlRequest(instrument=instrument, reason=reason), to_json)

@@ -20,7 +20,7 @@ Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-CHUNK_BARS = 16_384
+CHUNK_BARS = 8_192
 
 CLOSE = NUMBER_COLUMNS.index("close")
 
