@@ -13,11 +13,8 @@ alone can cause it; so no service has to forget anything, and every fact leaves 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-
-import msgspec
+from dataclasses import dataclass
 
 from tapeline_common import subjects
 from tapeline_common.core import FOREVER, NEVER
@@ -30,20 +27,30 @@ from tapeline_common.frames import (
     Outside,
     Reply,
     Said,
-    ServicePlan,
     encode,
-    encode_frame,
     encode_preview,
     may_answer,
 )
 from tapeline_common.sequencer import MAX_ID_LENGTH, Recorded, Refused, Sequencer
 from tapeline_common.values import AppendRefusal, Realm
 from tapeline_common.wire import Fact
+from tapeline_ledger.frame_services import (
+    LEAST,
+    NOT_VOID,
+    Contested,
+    KnownService,
+    Line,
+    Promise,
+    Request,
+    Turns,
+    cover,
+    known_service,
+    were_given,
+)
 
 MOST = 256
 """Outside facts that a frame may be ahead of what is certain."""
 
-LEAST = 8
 OVERDUE = 2_000
 """Facts that may wait for a service nobody has a question for; then it is sent them, so that memory stays bounded."""
 
@@ -56,109 +63,12 @@ PREVIEWS = 2
 KEPT = 1_024
 """Handled facts that are dropped from memory together."""
 
-_NOT_VOID = 2**63
 _NOT_YET = (("?",),)
 """Stands for a forecast that has not come."""
 
 
 class ReplayBroken(Exception):
     """A service did what its tables or promises rule out: the tape cannot be trusted from this position on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """An outside fact that waits for its turn, and how it looks in frames."""
-
-    outside: Outside
-    id: str
-    payload: bytes
-
-
-@dataclass(slots=True, eq=False)
-class _Promise:
-    """Silence about one type for stamps up to ``until_ns``, until the fact at ``void_pos`` is heard."""
-
-    service: _Service
-    author: str
-    voided_by: frozenset[type[Event]]
-    until_ns: int = NEVER
-    void_pos: int = _NOT_VOID
-
-    def covers(self, fact: Fact) -> bool:
-        return fact.time_ns <= self.until_ns and fact.pos <= self.void_pos
-
-    def ends_with(self, fact: Fact) -> bool:
-        """Whether hearing this fact ends the promise; our own decisions were learnt before it was given."""
-        return type(fact.event) in self.voided_by and not (fact.cause and fact.author == self.author)
-
-
-_Promises = tuple[_Promise, ...]
-
-_Rival = tuple[int, _Promises]
-"""Place of an author elsewhere, and its promises that the facts in question do not end."""
-
-_Contested = tuple[str, tuple[_Rival, ...]]
-"""A type, and who else may answer it."""
-
-
-@dataclass(slots=True, eq=False)
-class _Service:
-    """One service as the gate knows it.
-
-    Attributes:
-        runs_on: it may answer its own facts, so it gains by hearing them early.
-        contested: types whose answers by others could come between, with those who may give them.
-        heard: the last fact it heard in a frame.
-        answered: every fact up to here that it hears has its answer in ``said`` or was met with silence.
-        pending: certain facts it has not heard.
-        ran: (position, type) it heard by itself and that were not certain then.
-        size: outside facts its next frame may be ahead.
-        answers: outside line → its forecast; ``previewed``: lines before this one were sent; ``previews``: on the way.
-    """
-
-    plan: ServicePlan
-    hears: frozenset[type[Event]]
-    runs_on: bool
-    contested: tuple[_Contested, ...] = ()
-    heard: int = 0
-    answered: int = 0
-    said: dict[tuple[str, int], tuple[Event, ...]] = field(default_factory=dict)
-    pending: list[Recorded] = field(default_factory=list)
-    ran: deque[tuple[int, str]] = field(default_factory=deque)
-    size: int = LEAST
-    last_sent: int = 0
-    number: int = 0
-    asked: bool = False
-    answers: dict[int, tuple[tuple[Event, ...], ...]] = field(default_factory=dict)
-    previewed: int = 0
-    previews: deque[list[int]] = field(default_factory=deque)
-
-    @property
-    def name(self) -> str:
-        return self.plan.name
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A frame to be sent, with its facts and lines beside it, as they are recorded or encoded."""
-
-    service: str
-    frame: Frame
-    recorded: tuple[Recorded, ...]
-    lines: tuple[Line, ...] = ()
-
-    def encode(self) -> bytes:
-        return encode_frame(
-            self.frame, [recorded.payload for recorded in self.recorded], [line.payload for line in self.lines]
-        )
-
-    def whole(self) -> Frame:
-        """The frame with everything in it, for a service in this process."""
-        return msgspec.structs.replace(
-            self.frame,
-            facts=tuple(recorded.fact for recorded in self.recorded),
-            lines=tuple(line.outside for line in self.lines),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +82,6 @@ class _Mark:
     cursors: dict[str, int]
 
 
-_Turns = tuple[tuple[str, _Service, _Promises], ...]
-"""Who may answer a fact, in order."""
-
-
 class FrameGate:
     """The replay's sequencer. ``feed`` it outside facts, send what ``previews`` and ``requests`` give, ``take`` the
     replies, and commit what ``take_certain`` gives.
@@ -186,10 +92,10 @@ class FrameGate:
 
     def __init__(self, plan: FramePlan, *, most: int = MOST) -> None:
         self.sequencer = Sequencer(Realm.REPLAY)
-        self._services = {each.name: _service(each) for each in plan}
+        self._services = {each.name: known_service(each) for each in plan}
         self._promises = {
             (author.author, EVENT_BY_NAME[name]): tuple(
-                _Promise(service, author.author, frozenset(map(EVENT_BY_NAME.__getitem__, voided_by)))
+                Promise(service, author.author, frozenset(map(EVENT_BY_NAME.__getitem__, voided_by)))
                 for voided_by in promises
             )
             for service in self._services.values()
@@ -225,7 +131,7 @@ class FrameGate:
         self._fed_ns = 0
         self._certain = 0
         self._given = 0
-        self._assumed: _Service | None = None
+        self._assumed: KnownService | None = None
         self._quiet_lines = 0
         self._marks: dict[int, _Mark] = {}
 
@@ -357,7 +263,7 @@ class FrameGate:
                 events = self._forecast_of(service)
             elif fact.pos <= service.answered:
                 events = service.said.get((author, fact.pos), ())
-            elif promises and _cover(promises, fact):
+            elif promises and cover(promises, fact):
                 events = ()
             elif service is self._assumed:
                 self._mark(fact.pos)
@@ -378,7 +284,7 @@ class FrameGate:
             if promise.service.answered < fact.pos < promise.void_pos and promise.ends_with(fact):
                 promise.void_pos = fact.pos
 
-    def _forecast_of(self, service: _Service) -> Sequence[Event]:
+    def _forecast_of(self, service: KnownService) -> Sequence[Event]:
         """The next entry of the forecast for the chain at hand."""
         answers = service.answers[self._taken - 1]
         cursor = self._cursors[service.name]
@@ -389,18 +295,18 @@ class FrameGate:
 
     # ---- whom to ask -------------------------------------------------------------------------------------------
 
-    def _missing(self) -> list[_Service]:
+    def _missing(self) -> list[KnownService]:
         """Services whose answer to a certain fact is missing, from the fact at hand on."""
-        found: dict[str, _Service] = {}
+        found: dict[str, KnownService] = {}
         for pos in range(self._next, self.sequencer.pos + 1):
             fact = self._facts[pos - self._dropped - 1].fact
             turns = self._turns[type(fact.event), fact.cause > 0]
             for _, service, promises in turns[self._turn if pos == self._next else 0 :]:
-                if not (service.plan.goes_ahead or pos <= service.answered or _cover(promises, fact)):
+                if not (service.plan.goes_ahead or pos <= service.answered or cover(promises, fact)):
                     found[service.name] = service
         return list(found.values())
 
-    def _asked_last(self, missing: Sequence[_Service]) -> _Service | None:
+    def _asked_last(self, missing: Sequence[KnownService]) -> KnownService | None:
         """The only one of several that can promise nothing about the fact at hand: alone, it can go further.
 
         That holds only if the others may promise something once they were asked; if one of them did not the last
@@ -410,15 +316,15 @@ class FrameGate:
         turns = self._turns[type(fact.event), fact.cause > 0][self._turn :]
         turns = tuple(turn for turn in turns if turn[1] in missing)
         found = {service.name: service for _, service, promises in turns if not promises}
-        if len(found) != 1 or any(promises and not _were_given(promises) for _, _, promises in turns):
+        if len(found) != 1 or any(promises and not were_given(promises) for _, _, promises in turns):
             return None
         return next(iter(found.values()))
 
-    def _request(self, service: _Service) -> Request:
+    def _request(self, service: KnownService) -> Request:
         """Everything certain that a service has not heard."""
         return self._to(service, tuple(service.pending), goes_on=self._next == self.sequencer.pos)
 
-    def _extend(self, service: _Service) -> Request:
+    def _extend(self, service: KnownService) -> Request:
         """Go on as if a service were silent, and send it all of that.
 
         Outside facts that nobody else answers need not be recorded for that: their positions can be counted.
@@ -434,7 +340,7 @@ class FrameGate:
         recorded = (*service.pending, *(each for each in tail if type(each.fact.event) in service.hears))
         return self._to(service, recorded, lines, goes_on=self._next >= self.sequencer.pos)
 
-    def _lines_for(self, service: _Service) -> tuple[Line, ...]:
+    def _lines_for(self, service: KnownService) -> tuple[Line, ...]:
         """The next outside facts of one type, as long as everybody else is surely silent about those before."""
         found: list[Line] = []
         if not self.waiting:
@@ -458,17 +364,17 @@ class FrameGate:
                 return False
         return True
 
-    def _others_quiet_until(self, kind: type[Event], service: _Service) -> int:
+    def _others_quiet_until(self, kind: type[Event], service: KnownService) -> int:
         """Up to which stamp nobody but this service and those who go ahead can answer outside facts of one type."""
         until_ns = FOREVER
         for _, other, promises in self._turns[kind, False]:
             if other is not service and not other.plan.goes_ahead:
-                valid = [p.until_ns for p in promises if p.void_pos == _NOT_VOID and kind not in p.voided_by]
+                valid = [p.until_ns for p in promises if p.void_pos == NOT_VOID and kind not in p.voided_by]
                 until_ns = min(until_ns, max(valid, default=NEVER))
         return until_ns
 
     def _to(
-        self, service: _Service, recorded: tuple[Recorded, ...], lines: tuple[Line, ...] = (), *, goes_on: bool
+        self, service: KnownService, recorded: tuple[Recorded, ...], lines: tuple[Line, ...] = (), *, goes_on: bool
     ) -> Request:
         head = self.sequencer.pos
         service.number += 1
@@ -480,17 +386,17 @@ class FrameGate:
         frame = Frame(service.number, (), self._certain, (), head + 1, next_pos, limits)
         return Request(service.name, frame, recorded, lines)
 
-    def _limits(self, service: _Service, clock_ns: int) -> dict[str, int]:
+    def _limits(self, service: KnownService, clock_ns: int) -> dict[str, int]:
         """For each type that somebody else may answer by now: the place of the first of them."""
         limits: dict[str, int] = {}
         for name, rivals in service.contested:
             for place, promises in rivals:
-                if not any(each.until_ns >= clock_ns and each.void_pos == _NOT_VOID for each in promises):
+                if not any(each.until_ns >= clock_ns and each.void_pos == NOT_VOID for each in promises):
                     limits[name] = place
                     break
         return limits
 
-    def _preview(self, service: _Service) -> bytes:
+    def _preview(self, service: KnownService) -> bytes:
         if len(service.previews) >= PREVIEWS:
             return b""
         until = min(self.fed, service.previewed + PREVIEW)
@@ -511,7 +417,7 @@ class FrameGate:
             sequencer = self.sequencer
             self._marks[pos] = _Mark(self._turn, sequencer.pos, sequencer.hash, self._taken, dict(self._cursors))
 
-    def _resolve(self, service: _Service, reply: Reply) -> None:
+    def _resolve(self, service: KnownService, reply: Reply) -> None:
         """The assumed silence was right, or it is taken back from the first answer on."""
         before, head = self._marks[min(self._marks)].taken, self.sequencer.pos
         self._assumed = None
@@ -551,7 +457,7 @@ class FrameGate:
         for promises in self._promises.values():
             for promise in promises:
                 if promise.void_pos > mark.head:
-                    promise.void_pos = _NOT_VOID
+                    promise.void_pos = NOT_VOID
 
     def _set_certain(self, pos: int) -> None:
         """Facts up to here stand: whoever hears them gets them with its next frame, unless it has heard them."""
@@ -564,7 +470,7 @@ class FrameGate:
                     self._compare(service, fact)
         self._certain = pos
 
-    def _compare(self, service: _Service, fact: Fact) -> None:
+    def _compare(self, service: KnownService, fact: Fact) -> None:
         """What a service heard by itself is what the tape has there."""
         expected = service.ran.popleft() if service.ran else None
         if expected != (fact.pos, type(fact.event).__name__):
@@ -591,7 +497,7 @@ class FrameGate:
             return Refused(AppendRefusal.TIME_NOT_ALLOWED, detail)
         return None
 
-    def _check(self, service: _Service, said: Said, reply: Reply) -> None:
+    def _check(self, service: KnownService, said: Said, reply: Reply) -> None:
         """An answer is its author's to give, and to a fact whose silence nobody has counted on for good."""
         pos = said.cause
         if said.author not in {author.author for author in service.plan.authors}:
@@ -613,14 +519,14 @@ class FrameGate:
         turns = self._turns[type(fact.event), fact.cause > 0]
         return any(author == name for name, _, _ in turns[self._turn :])
 
-    def _take_promises(self, service: _Service, reply: Reply) -> None:
+    def _take_promises(self, service: KnownService, reply: Reply) -> None:
         later = self._facts[max(0, service.answered - self._dropped) :]
         for author, promised in reply.quiet.items():
             for name, untils_ns in promised.items():
                 promises = self._promises[author, EVENT_BY_NAME[name]]
                 for promise, until_ns in zip(promises, untils_ns, strict=True):
                     promise.until_ns = until_ns
-                    promise.void_pos = next((r.fact.pos for r in later if promise.ends_with(r.fact)), _NOT_VOID)
+                    promise.void_pos = next((r.fact.pos for r in later if promise.ends_with(r.fact)), NOT_VOID)
 
     def _drop(self, pos: int) -> None:
         """Forget facts that are handled and given, and whatever was only needed for them."""
@@ -637,7 +543,7 @@ class FrameGate:
 
     # ---- tables ------------------------------------------------------------------------------------------------
 
-    def _turns_of(self, event: type[Event], *, caused: bool) -> _Turns:
+    def _turns_of(self, event: type[Event], *, caused: bool) -> Turns:
         found = [
             (author.author, service, self._promises.get((author.author, event), ()))
             for service in self._services.values()
@@ -646,7 +552,7 @@ class FrameGate:
         ]
         return tuple(sorted(found, key=lambda turn: ORDER[turn[0]]))
 
-    def _contested(self, service: _Service) -> tuple[_Contested, ...]:
+    def _contested(self, service: KnownService) -> tuple[Contested, ...]:
         """For the types a service may hear early: those elsewhere who may answer them, in order."""
         said = [event for author in service.plan.authors for event in SAYS[author.author]]
         outside = [event for event in service.hears if event not in said]
@@ -660,21 +566,3 @@ class FrameGate:
             if rivals:
                 found.append((event.__name__, rivals))
         return tuple(found)
-
-
-def _cover(promises: _Promises, fact: Fact) -> bool:
-    for promise in promises:  # noqa: SIM110  (the hot path: a generator costs more than the check)
-        if promise.covers(fact):
-            return True
-    return False
-
-
-def _were_given(promises: _Promises) -> bool:
-    """Whether silence was promised at all the last time, or nobody has asked yet."""
-    return any(promise.until_ns != NEVER for promise in promises) or not promises[0].service.heard
-
-
-def _service(plan: ServicePlan) -> _Service:
-    said = {event.__name__ for author in plan.authors for event in SAYS[author.author]}
-    answered = {name for author in plan.authors for name in (*author.answers, *author.confirms)}
-    return _Service(plan, frozenset(map(EVENT_BY_NAME.__getitem__, plan.hears)), runs_on=bool(said & answered))

@@ -35,7 +35,8 @@ from tapeline_common.tape_nats import (
 from tapeline_common.values import AppendRefusal
 from tapeline_common.wire import Answer, Draft
 from tapeline_common.wiring import Service
-from tapeline_ledger.frame_gate import MOST, FrameGate, ReplayBroken, Request
+from tapeline_ledger.frame_gate import MOST, FrameGate, ReplayBroken
+from tapeline_ledger.frame_services import Request
 from tapeline_ledger.hardening import fault_of
 from tapeline_ledger.server import MOST_REPLY_BYTES, PENDING_BYTES, PENDING_MESSAGES, PROGRESS_S, Progress
 from tapeline_ledger.store import Store
