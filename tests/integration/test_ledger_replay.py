@@ -131,9 +131,14 @@ def replay(connect: Callable[[], Awaitable[Client]], database: Any) -> Replay:
     @asynccontextmanager
     async def run(lose: int = 0) -> AsyncIterator[Running]:
         lost = {"regime": lose, "risk": lose}
+        opened: list[Client] = []
+
+        async def opening() -> Client:
+            opened.append(await connect())
+            return opened[-1]
 
         async def serve(service: Service) -> None:
-            client, hearer = await connect(), Hearer(service)
+            client, hearer = await opening(), Hearer(service)
 
             async def hear(message: Any) -> None:
                 if lost[service.name]:
@@ -149,16 +154,19 @@ def replay(connect: Callable[[], Awaitable[Client]], database: Any) -> Replay:
             await serve(service)
         store = await Store.open(database.ledger)
         server = ReplayServer(
-            await connect(), store, plan_of(SERVICES), books=BOOKS, now_ns=lambda: 0, most=replay_server.MOST
+            await opening(), store, plan_of(SERVICES), books=BOOKS, now_ns=lambda: 0, most=replay_server.MOST
         )
         stop = asyncio.Event()
         serving = asyncio.create_task(server.run(stop))
         try:
-            yield Running(server, store, NatsTape(await connect(), append_timeout_s=20.0), serving)
+            yield Running(server, store, NatsTape(await opening(), append_timeout_s=20.0), serving)
         finally:
             stop.set()
             await asyncio.gather(serving, return_exceptions=True)
             await store.close()
+            # Else this run's ledger and services would hear and answer what the next run on this log asks.
+            for client in opened:
+                await client.close()
 
     return run
 
