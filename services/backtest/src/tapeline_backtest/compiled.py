@@ -14,6 +14,7 @@ numba is imported here, when something is compiled, and nowhere else.
 
 from __future__ import annotations
 
+import ast
 import builtins
 import dis
 import hashlib
@@ -208,8 +209,13 @@ def _template_text(template: str) -> str:
     found = importlib.util.find_spec(template)
     assert found is not None, f"{template} is part of this package"
     assert found.origin is not None, f"{template} is a file"
-    lines = Path(found.origin).read_text(encoding="utf-8").splitlines(keepends=True)
-    return "".join(line for line in lines if not line.startswith(("from __future__", "from tapeline_backtest")))
+    text = Path(found.origin).read_text(encoding="utf-8")
+    lines = text.splitlines(keepends=True)
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith(("__future__", "tapeline_backtest")):
+            assert node.end_lineno is not None, "the parser says where a statement ends"
+            lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
+    return "".join(lines)
 
 
 def _moved(step: FunctionType, module_name: str) -> FunctionType:

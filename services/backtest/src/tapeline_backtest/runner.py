@@ -78,12 +78,14 @@ def run_blocks(
 ) -> Finished:
     """The same script by block mode: the same tape, found faster on long files. Compiled code is loaded here."""
     from tapeline_backtest.block import BlockRun, BulkTape, prepare
+    from tapeline_backtest.order_block import order_path
 
     prepare(opening)
     collected = Collected()
     loop = _loop(collected, None)
     assert loop.can_pass, "every core of a replay knows how to pass over bars"
-    tape = BulkTape(sources, recorder)
+    orders = order_path(opening, sources, loop, collected)
+    tape = BulkTape(sources, recorder, orders)
     loop.sequencer.link = tape.take
     started = time.perf_counter()
     interval_s = sys.getswitchinterval()
@@ -92,7 +94,7 @@ def run_blocks(
         for outside in opening_script(opening, sources):
             loop.say(outside.author, outside.event, outside.id, outside.time_ns)
         tape.flush(None)
-        run = BlockRun(loop, sources, tape, hours_of(opening), progress, chunk_bars)
+        run = BlockRun(loop, sources, tape, hours_of(opening), progress, chunk_bars, orders)
         run.run()
         tape_hash = tape.head().hex()
     finally:
