@@ -31,7 +31,7 @@ from tapeline_backtest.order_loop import (
     TIME_NS,
     VERSION,
 )
-from tapeline_backtest.wide import BASE, HALF_BITS, HALF_MASK
+from tapeline_backtest.writing import LETTERS, copy, write_amount, write_int
 from tapeline_common.events import BarClosed, RegimeUpdated, stream_of
 from tapeline_common.values import DecimalText, InstrumentId, Regime
 from tapeline_common.wire import Fact, encode
@@ -46,9 +46,6 @@ AUTHOR: Final = "marketdata"
 ECHO_NUMBERS: Final = len(REGIMES) + 1
 FLOAT_LETTERS: Final = 26
 """Most characters of a float64 as JSON."""
-
-_ROOM: Final = 48
-"""Most characters of any field but a bar's printed numbers: those of two limbs, and more than any other has."""
 
 CLIENT_LETTERS: Final = 32
 
@@ -85,7 +82,7 @@ class Layout:
     @property
     def size(self) -> int:
         """Bytes at most, without a bar's printed numbers."""
-        return sum(map(len, self.pieces)) + _ROOM * len(self.fields)
+        return sum(map(len, self.pieces)) + LETTERS * len(self.fields)
 
 
 def mark(place: int) -> int:
@@ -203,93 +200,11 @@ def names() -> tuple[Bytes, Ints]:
 
 
 @njit(cache=True, nogil=True)
-def _copy(out: Bytes, at: int, text: Bytes, start: int, stop: int) -> int:
-    for index in range(start, stop):
-        out[at] = text[index]
-        at += 1
-    return at
-
-
-@njit(cache=True, nogil=True)
-def write_int(out: Bytes, at: int, number: int) -> int:
-    """A whole number from 0 on."""
-    size = 1
-    power = 10
-    while size < 19 and number >= power:
-        size += 1
-        power *= 10
-    place = at + size
-    while place > at:
-        place -= 1
-        out[place] = 48 + number % 10
-        number //= 10
-    return at + size
-
-
-@njit(cache=True, nogil=True)
-def write_amount(out: Bytes, at: int, high: int, low: int, decimals: int) -> int:
-    """An exact number of two limbs in units of ``10 ** -decimals``, as ``money.plain`` has it printed."""
-    if high < 0:
-        out[at] = 45
-        at += 1
-        high = -high
-        if low > 0:
-            high -= 1
-            low = BASE - low
-    a, b = high >> HALF_BITS, high & HALF_MASK
-    c, d = low >> HALF_BITS, low & HALF_MASK
-    # Digits from the last one on, into the room behind the place where the number is going to stand.
-    end = at + 2 * _ROOM
-    first = end
-    while a > 0 or b > 0 or c > 0:
-        left = a % _BILLION
-        a //= _BILLION
-        b, left = _divided(left, b)
-        c, left = _divided(left, c)
-        d, left = _divided(left, d)
-        for _ in range(9):
-            first -= 1
-            out[first] = 48 + left % 10
-            left //= 10
-    while d > 0:
-        first -= 1
-        out[first] = 48 + d % 10
-        d //= 10
-    while end - first <= decimals:
-        first -= 1
-        out[first] = 48
-    whole_end = end - decimals
-    for index in range(first, whole_end):
-        out[at] = out[index]
-        at += 1
-    stop = end
-    while stop > whole_end and out[stop - 1] == 48:
-        stop -= 1
-    if stop > whole_end:
-        out[at] = 46
-        at += 1
-    for index in range(whole_end, stop):
-        out[at] = out[index]
-        at += 1
-    return at
-
-
-_BILLION: Final = 10**9
-
-
-@njit(cache=True, nogil=True)
-def _divided(left: int, half: int) -> tuple[int, int]:
-    """The next half of a long division by a billion, and what is left."""
-    number = (left << HALF_BITS) | half
-    return number // _BILLION, number % _BILLION
-
-
-@njit(cache=True, nogil=True)
 def _write_client(out: Bytes, at: int, prefix: Bytes, order_pos: int, approval_pos: int) -> int:
     """``tapeline_execution.core.client_order_id``: of the text in ``prefix``, the order's number, a bar, a number."""
-    message = np.empty(len(prefix) + 2 * _ROOM, dtype=np.uint8)
+    message = np.empty(len(prefix) + 2 * LETTERS, dtype=np.uint8)
     digest = np.empty(HASH_BYTES, dtype=np.uint8)
-    size = _copy(message, 0, prefix, 0, len(prefix))
+    size = copy(message, 0, prefix, 0, len(prefix))
     size = write_int(message, size, order_pos)
     message[size] = 124
     size = write_int(message, size + 1, approval_pos)
@@ -327,24 +242,24 @@ def _write_fact(
     piece = first_piece[layout]
     start = piece_ends[piece - 1] if piece > 0 else 0
     for index in range(first_field[layout], first_field[layout + 1]):
-        at = _copy(out, at, text, start, piece_ends[piece])
+        at = copy(out, at, text, start, piece_ends[piece])
         start = piece_ends[piece]
         piece += 1
         kind, place, number = fields[index, 0], fields[index, 1], fields[index, 2]
         if kind == INTEGER:
             at = write_int(out, at, row[place])
         elif kind == PRINTED:
-            at = _copy(out, at, printed, printed_starts[number, bar], printed_starts[number, bar + 1])
+            at = copy(out, at, printed, printed_starts[number, bar], printed_starts[number, bar + 1])
         elif kind == ECHOED:
             number += echo * ECHO_NUMBERS
-            at = _copy(out, at, echo_text, echo_starts[number], echo_starts[number + 1] - 1)
+            at = copy(out, at, echo_text, echo_starts[number], echo_starts[number + 1] - 1)
         elif kind == CHOSEN:
-            at = _copy(out, at, names, name_starts[choice], name_starts[choice + 1])
+            at = copy(out, at, names, name_starts[choice], name_starts[choice + 1])
         elif kind == AMOUNT:
             at = write_amount(out, at, row[place], row[place + 1], number)
         else:
             at = _write_client(out, at, prefix, row[ORDER_POS], row[APPROVAL_POS])
-    return _copy(out, at, text, start, piece_ends[piece])
+    return copy(out, at, text, start, piece_ends[piece])
 
 
 @njit(cache=True, nogil=True)
@@ -431,7 +346,7 @@ def render(
             ends[fact] = at
             fact += 1
         while copied < runs[run, 1]:
-            at = _copy(out, at, whole, begin, whole_ends[copied])
+            at = copy(out, at, whole, begin, whole_ends[copied])
             begin = whole_ends[copied]
             copied += 1
             ends[fact] = at
