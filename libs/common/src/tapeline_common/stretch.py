@@ -24,13 +24,14 @@ class FilledOrder(NamedTuple):
     """An order that lived and ended within a stretch.
 
     Attributes:
-        filled_pos: position of its one fill.
+        bar_pos, filled_pos: positions of the bar that filled it and of its one fill.
     """
 
     order: OrderId
     client_order_id: str
     trade_id: str
     terms: OrderTerms
+    bar_pos: int
     filled_pos: int
 
 

@@ -216,7 +216,7 @@ def _write_client(out: Bytes, at: int, prefix: Bytes, order_pos: int, approval_p
     return at
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _write_fact(
     out: Bytes,
     at: int,

@@ -45,7 +45,7 @@ def _generate_copy(_typing: Any, out: Any, at: Any, text: Any, start: Any, size:
 _copy: Any = intrinsic(_generate_copy)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def copy(out: Bytes, at: int, text: Bytes, start: int, stop: int) -> int:
     """Write part of another array; returns where it ends."""
     _copy(out, at, text, start, stop - start)
@@ -77,7 +77,7 @@ def write_int(out: Bytes, at: int, number: int) -> int:
     return at + size
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _write_nine(out: Bytes, at: int, number: int) -> None:
     """The nine digits of a number below a billion."""
     left = np.uint32(number)
@@ -155,7 +155,7 @@ def _divided(left: int, half: int) -> tuple[int, int]:
     return number // _BILLION, number % _BILLION
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def _shift(out: Bytes, at: int, start: int, stop: int) -> int:
     """Move text that may overlap its new place, which lies before it."""
     for index in range(start, stop):
