@@ -83,6 +83,7 @@ class _Pending:
     told: list[Ints] = field(default_factory=list)
     told_rows: int = 0
     told_echoes: int = 0
+    told_gaps: int = 0
     runs: list[tuple[int, int, int, int, int]] = field(default_factory=list)
     versions: list[list[int]] = field(default_factory=list)
     echoes: list[Echo] = field(default_factory=list)
@@ -159,6 +160,8 @@ class BulkTape:
             pending.versions.append([version])
             pending.echo_layouts.append([layout])
             pending.echo_rows.append([row])
+        pending.whole.extend(told.gaps)
+        pending.told_gaps += len(told.gaps)
         pending.told.append(told.rows)
         pending.told_rows += len(told.rows)
 
@@ -220,7 +223,7 @@ class BulkTape:
         in_runs = np.concatenate([sizes[: self._lanes], sizes[self._own_layouts :]]).max()
         most = len(whole) + facts * int(in_runs) + int(sizes[told[:, order_loop.LAYOUT]].sum()) + len(chunk.texts)
         out = np.empty(most + SPARE_BYTES, dtype=np.uint8)
-        ends = np.empty(len(whole_ends) + facts + len(told), dtype=np.int64)
+        ends = np.empty(len(whole_ends) + facts + len(told) - pending.told_gaps, dtype=np.int64)
         numbers = [echo.numbers for echo in pending.echoes] or [np.empty((0, ECHO_NUMBERS))]
         chosen = [echo.chosen for echo in pending.echoes] or [np.empty(0, dtype=np.int64)]
         size = render(
@@ -360,8 +363,8 @@ class BlockRun:
             while next_gap < len(gaps) and gaps[next_gap] < k:
                 next_gap += 1
             limit = gaps[next_gap] if next_gap < len(gaps) else bars
-            if self._orders is not None and k < limit:
-                after, told = self._orders.run(chunk, blocks[0], k, limit)
+            if self._orders is not None:
+                after, told = self._orders.run(chunk, blocks[0], k, bars)
                 if told is not None:
                     self._tape.tell(told)
                     self.passed += after - k

@@ -25,19 +25,29 @@ from tapeline_backtest import kernel, order_loop
 from tapeline_backtest import kernel_loop as of_kernel
 from tapeline_backtest.bar_columns import Chunk
 from tapeline_backtest.compiled import CompilationRefused, numba_types, parameter_types, specialised
-from tapeline_backtest.feed import Source
+from tapeline_backtest.feed import Source, gap_before
 from tapeline_backtest.order_layouts import order_layouts
 from tapeline_backtest.rendering import Layout, name_of
 from tapeline_backtest.report import Collected
 from tapeline_backtest.wide import BASE, HIGHEST
 from tapeline_common.bar_block import BarBlock, Echo
 from tapeline_common.core import Stamp
-from tapeline_common.events import RUN_STREAM, EquityMarked, Event, OrderFilled, OrderTerms, RunStarted, TradeClosed
+from tapeline_common.events import (
+    RUN_STREAM,
+    EquityMarked,
+    Event,
+    OrderFilled,
+    OrderTerms,
+    RunStarted,
+    TradeClosed,
+    stream_of,
+)
 from tapeline_common.loop import Loop
 from tapeline_common.money import ZERO, plain
 from tapeline_common.opening import Opening
 from tapeline_common.stretch import FilledOrder, OpenTrade, Stretch
 from tapeline_common.values import Liquidity, OrderId, PositionSide, Regime, Side
+from tapeline_common.wire import Fact, encode
 from tapeline_execution import stretching as execution
 from tapeline_execution.core import client_order_id
 from tapeline_execution.venue import Book as VenueBook
@@ -67,6 +77,9 @@ TRADING = ("venue", "ledger", "strategy", "risk")
 
 HOUR_NS = order_loop.HOUR_NS
 
+NEVER = 2**62
+"""A bar that is never reached."""
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -74,12 +87,14 @@ class Told:
 
     Attributes:
         runs, rows: as ``order_loop`` wrote them.
+        gaps: the facts of its rows about missing bars, encoded.
         echo: what was said to each bar from ``start`` on.
     """
 
     start: int
     runs: Ints
     rows: Ints
+    gaps: list[bytes]
     echo: Echo | None
 
 
@@ -89,7 +104,19 @@ def _compiled(kind: Strategy) -> Any:
     floats, ints, table = types.float64[::1], types.int64[::1], types.int64[:, ::1]
     five, six, whole = types.UniTuple(floats, 5), types.UniTuple(ints, 6), types.int64
     books = (ints, floats, ints)
-    signature: tuple[Any, ...] = (floats, parameter_types(kind), five, six, ints, ints, ints, *books, floats, *books)
+    signature: tuple[Any, ...] = (
+        floats,
+        parameter_types(kind),
+        five,
+        six,
+        ints,
+        ints,
+        ints,
+        ints,
+        *books,
+        floats,
+        *books,
+    )
     signature += (table, table, table, table, whole, whole, whole, types.boolean, whole, whole)
     modules = ("scan_loop", "wide", "kernel_loop", "order_loop")
     return specialised(kind, tuple(f"tapeline_backtest.{name}" for name in modules), "follow", signature)
@@ -113,7 +140,7 @@ def order_path(
     if largest * int(rules[of_kernel.PRICE_UP]) * 2 >= LONGEST_PRICE:
         return None
     (started,) = [event for event in events if isinstance(event, RunStarted)]
-    return OrderPath(plan, market, rules, units, follow, started.tape, loop, collected)
+    return OrderPath(plan, sources[0], market, rules, units, follow, started.tape, loop, collected)
 
 
 class OrderPath:
@@ -127,6 +154,7 @@ class OrderPath:
     def __init__(
         self,
         plan: kernel.Plan,
+        source: Source,
         market: kernel.Market,
         rules: Ints,
         units: kernel.Units,
@@ -138,6 +166,7 @@ class OrderPath:
         self.layouts: list[Layout] = order_layouts(plan, units)
         self.prefix = f"{tape}|{plan.name}-".encode()
         self._plan = plan
+        self._source = source
         self._market = market
         self._rules = rules
         self._units = units
@@ -198,6 +227,7 @@ class OrderPath:
             self._prices_of(chunk),
             chunk.open_ns,
             _hours(chunk.close_ns, states["ledger"].hour_end_ns, k, stop),
+            np.array([*chunk.gaps, NEVER], dtype=np.int64),
             self._rules,
             self._book,
             self._seat,
@@ -218,7 +248,7 @@ class OrderPath:
         )
         if after == k:
             return k, None
-        return after, self._learn(block, k, after, memory)
+        return after, self._learn(chunk, block, k, after, memory)
 
     def _prices_of(self, chunk: Chunk) -> tuple[Ints, ...]:
         """The kernel's prices, by row of the chunk."""
@@ -280,7 +310,7 @@ class OrderPath:
 
     # ---- what came of it -----------------------------------------------------------------------------------------
 
-    def _learn(self, block: BarBlock, start: int, after: int, memory: Floats) -> Told:
+    def _learn(self, chunk: Chunk, block: BarBlock, start: int, after: int, memory: Floats) -> Told:
         """Let every core learn bars ``start`` to ``after``, and the head of the tape move on."""
         states, notes = self._loop.states, self._notes
         rows = self._rows[: notes[order_loop.TOLD]].copy()
@@ -298,7 +328,20 @@ class OrderPath:
         versions = {stream: int(notes[place]) for place, stream in self._streams if notes[place]}
         versions.update(dict.fromkeys([each.order for each in orders], LAST_VERSION))
         self._loop.sequencer.run_ahead(int(notes[order_loop.HEAD]), versions, last.time_ns)
-        return Told(start, runs, rows, echo)
+        return Told(start, runs, rows, self._gaps(chunk, rows), echo)
+
+    def _gaps(self, chunk: Chunk, rows: Ints) -> list[bytes]:
+        """What is said before bars that others are missing before, as encoded facts."""
+        encoded: list[bytes] = []
+        for row in rows[rows[:, order_loop.LAYOUT] == order_loop.GAP].tolist():
+            gap = gap_before(self._source, chunk.file_rows[0] + row[order_loop.BAR], None)
+            assert gap is not None, "without trading hours every missing bar is one"
+            pos, event = row[order_loop.POS], gap.event
+            version, schema = row[order_loop.VERSION], type(event).schema
+            fact = Fact(pos, gap.time_ns, gap.id, gap.author, stream_of(event), version, 0, pos, schema, event)
+            encoded.append(encode(fact))
+            self._collected.take(fact)
+        return encoded
 
     def _collect(self, rows: Ints) -> tuple[list[FilledOrder], TradeClosed | None]:
         """Fills and trades for the report; returns the orders, and the trade that the last fill closed."""
@@ -452,7 +495,7 @@ def _hours(close_ns: Ints, hour_end_ns: int, start: int, stop: int) -> Ints:
     """Bars from ``start`` to ``stop`` that are the first after the end of an hour, then one beyond them all."""
     hours = (close_ns[start:stop] - 1) // HOUR_NS
     before = np.concatenate([[hour_end_ns // HOUR_NS - 1], hours[:-1]])
-    return np.append(np.flatnonzero(hours > before) + start, len(close_ns) + 1).astype(np.int64)
+    return np.append(np.flatnonzero(hours > before) + start, NEVER).astype(np.int64)
 
 
 def _float(number: np.float64) -> float:

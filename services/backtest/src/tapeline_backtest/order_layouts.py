@@ -56,6 +56,7 @@ def order_layouts(plan: Plan, units: Units) -> list[Layout]:
     for place, position in enumerate((PositionSide.LONG, PositionSide.SHORT)):
         layouts[loop.CLOSED + place] = made.closed(position)
     layouts[loop.MARKED] = made.marked()
+    layouts[loop.GAP] = Layout((b"",), ())
     return [layouts[number] for number in range(loop.PROPOSED, loop.LAYOUTS)]
 
 

@@ -96,9 +96,10 @@ HOUR_NS = 3_600_000_000_000
     CLOSED,
     CLOSED_SHORT,
     MARKED,
+    GAP,  # bars are missing before this one: no row of numbers, but a fact that is written elsewhere
     LAYOUTS,
-) = range(16)
-MOST_ROWS = 12
+) = range(17)
+MOST_ROWS = 13
 """Facts at one bar, at most."""
 
 # ---- notes: what the facts need beyond the kernel's books ---------------------------------------------------------
@@ -134,6 +135,7 @@ def follow(
     prices: Any,
     open_ns: Any,
     hours: Any,
+    gaps: Any,
     rules: Any,
     book: Any,
     seat: Any,
@@ -158,6 +160,7 @@ def follow(
     Args:
         columns, prices, rules, book, seat: as in ``kernel_loop``, for one chunk of bars.
         hours: the bars that are the first after the end of an hour, in order, then one that is never reached.
+        gaps: the bars before which others are missing, likewise.
         notes, told, runs: see above; filled.
         kept_memory, kept_book, kept_seat, kept_notes: room to remember when no order was open.
         orders, fills: room for the kernel's rows, two for each bar.
@@ -168,22 +171,28 @@ def follow(
     Returns:
         The bar behind the last one that was taken; the exact path goes on there.
     """
-    bar, begun, hour = start, start, 0
+    bar, begun, hour, gap = start, start, 0, 0
     kept_bar, kept_begun = bar, begun
     room = len(told) - MOST_ROWS
     keep(memory, book, seat, notes, kept_memory, kept_book, kept_seat, kept_notes)
     while bar < stop:
         while hours[hour] < bar:
             hour += 1
+        while gaps[gap] < bar:
+            gap += 1
         is_marked = book[POSITION] != 0 and hours[hour] == bar
+        is_gap = gaps[gap] == bar
         if is_marked:
             high, low = last_high, last_low
             if bar > start:
                 high, low = prices[CLOSES_HIGH][bar - 1], prices[CLOSES_LOW][bar - 1]
             value(told, len(told) - 1, high, low, rules, book)
+        if is_marked or is_gap:
             _, target = scan(memory, parameters, columns, bar, bar + 1, nan)
         else:
-            limit = min(stop, hours[hour]) if book[POSITION] != 0 else stop
+            limit = min(stop, gaps[gap])
+            if book[POSITION] != 0:
+                limit = min(limit, hours[hour])
             bar, target = scan(memory, parameters, columns, bar, limit, seat[QUIET])
             if bar == limit:
                 continue
@@ -198,9 +207,12 @@ def follow(
             and (book[WORKING] == 0 or bar + 1 < stop)
             and notes[TOLD] < room
         )
-        if is_usual and (is_marked or was_working != 0 or book[WORKING] != 0):
+        if is_usual and (is_marked or is_gap or was_working != 0 or book[WORKING] != 0):
             end_run(bar, begun, notes, runs, is_echoed)
             begun = bar + 1
+            if is_gap:
+                row = fact(GAP, bar, 0, notes[HEAD] + 1, prices[CLOSE_NS][bar], notes, told)
+                told[row, VERSION] = next_version(INSTRUMENT_VERSION, notes)
             is_usual = tell(
                 bar,
                 held,

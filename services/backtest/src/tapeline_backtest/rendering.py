@@ -22,6 +22,7 @@ from tapeline_backtest.order_loop import (
     BAR,
     CAUSE,
     ECHO,
+    GAP,
     LAYOUT,
     OPEN_NS,
     ORDER_POS,
@@ -302,7 +303,8 @@ def render(
         echo_layouts: shape (runs, lanes), the layout of the facts that answer each bar; -1 where none does.
         echo_rows: shape (runs, lanes), what to add to a row to find its echo among all echoes.
         told: rows as in ``order_loop``; ``prefix`` is what their client order ids begin with, see ``_write_client``.
-        whole, whole_ends: facts that are there already, and where each ends.
+        whole, whole_ends: facts that are there already, and where each ends; a told one that is a ``GAP`` is the
+            next of them.
         lanes, rows: lane and row of each bar in the order of the tape; a lane's number is that of its bars' layout.
         open_ns, close_ns: by row.
         printed, printed_starts: printed number n of row r is ``printed_starts[n, r]`` to ``printed_starts[n, r + 1]``.
@@ -322,6 +324,14 @@ def render(
     for run in range(len(runs)):
         while rendered < runs[run, 0]:
             one = told[rendered]
+            rendered += 1
+            if one[LAYOUT] == GAP:
+                at = copy(out, at, whole, begin, whole_ends[copied])
+                begin = whole_ends[copied]
+                copied += 1
+                ends[fact] = at
+                fact += 1
+                continue
             at = _write_fact(
                 out,
                 at,
@@ -342,7 +352,6 @@ def render(
                 names,
                 name_starts,
             )
-            rendered += 1
             ends[fact] = at
             fact += 1
         while copied < runs[run, 1]:
