@@ -1,4 +1,4 @@
-"""Shared by tests that compare gears: one configuration run over the same bars in the loop and in the kernel gear."""
+"""Shared by tests that compare gears: one configuration run over the same bars in loop, block mode and kernel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 from tapeline_backtest.feed import Source, script
 from tapeline_backtest.kernel_runner import run_kernel
 from tapeline_backtest.report import Run, report
-from tapeline_backtest.runner import Finished, run_loop
+from tapeline_backtest.runner import Finished, run_blocks, run_loop
 from tapeline_common.events import OrderFilled, TradeClosed
 from tapeline_common.opening import instrument_id, opening_facts
 from tapeline_common.settings import (
@@ -130,8 +130,15 @@ def in_kernel(settings: Settings, file: BarFile) -> Ran:
 
 
 def assert_same(settings: Settings, file: BarFile) -> Ran:
-    """Both gears give the same fills, trades and report; returns them."""
-    loop, kernel = in_loop(settings, file), in_kernel(settings, file)
+    """All three give the same fills, trades and report, and loop and block mode the same tape and states."""
+    def exactly(opening: list[Any], sources: list[Source]) -> Finished:
+        exact, block = run_loop(script(opening, sources)), run_blocks(opening, sources)
+        assert block.collected == exact.collected, settings
+        assert block.states == exact.states, settings
+        assert (block.facts, block.tape_hash) == (exact.facts, exact.tape_hash), settings
+        return exact
+
+    loop, kernel = ran(settings, file, exactly), in_kernel(settings, file)
     assert kernel.fills == loop.fills, settings
     assert kernel.trades == loop.trades, settings
     assert kernel.report == loop.report, settings
