@@ -129,8 +129,19 @@ def in_kernel(settings: Settings, file: BarFile) -> Ran:
     return ran(settings, file, lambda opening, sources: run_kernel([each.event for each in opening], sources))
 
 
+def finished_in_both(
+    settings: Settings, file: BarFile, chunk_bars: int = 8192, *, only_block: bool = False
+) -> tuple[Finished, Finished]:
+    """Exact path and block mode; ``only_block``: block mode twice over, for those who have the other already."""
+    source = Source(instrument_id(settings.instrument[0]), "made.parquet", file, "digest")
+    opening = opening_facts(settings, realm=Realm.REPLAY, code_version="test")
+    block = run_blocks(opening, [source], chunk_bars=chunk_bars)
+    return block if only_block else run_loop(script(opening, [source])), block
+
+
 def assert_same(settings: Settings, file: BarFile) -> Ran:
     """All three give the same fills, trades and report, and loop and block mode the same tape and states."""
+
     def exactly(opening: list[Any], sources: list[Source]) -> Finished:
         exact, block = run_loop(script(opening, sources)), run_blocks(opening, sources)
         assert block.collected == exact.collected, settings

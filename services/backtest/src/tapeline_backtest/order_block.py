@@ -147,6 +147,7 @@ class OrderPath:
     """Runs through stretches of one plan.
 
     Attributes:
+        orders: how many lived and ended in its stretches.
         layouts: of the rows that it tells, behind bars and echoes.
         prefix: what its client order ids are hashes of, up to the position in the order's name.
     """
@@ -163,6 +164,7 @@ class OrderPath:
         loop: Loop,
         collected: Collected,
     ) -> None:
+        self.orders = 0
         self.layouts: list[Layout] = order_layouts(plan, units)
         self.prefix = f"{tape}|{plan.name}-".encode()
         self._plan = plan
@@ -352,6 +354,7 @@ class OrderPath:
         fills = rows[is_fill]
         orders = [self._order(row) for row in fills[:, order_loop.LAYOUT : order_loop.A_LOW + 1].tolist()]
         self._collected.submitted += len(orders)
+        self.orders += len(orders)
         self._collected.trades.extend(trades)
         self._collected.fills.extend(map(self._fill, fills.tolist(), orders))
         is_closing = bool(trades) and rows[is_trade][-1, order_loop.CAUSE] == fills[-1, order_loop.POS]

@@ -197,12 +197,11 @@ def follow(
             if bar == limit:
                 continue
         held, was_working = book[POSITION], book[WORKING]
-        filled, ordered, said = book[FILLS], book[ORDERS], answers(book)
+        ordered, said = book[ORDERS], answers(book)
         is_usual = (
             handle(bar, target, prices, rules, book, seat, orders, fills) == DONE
             and book[IS_HALTED] == 0
             and answers(book) == said
-            and book[FILLS] - filled == was_working
             and book[ORDERS] - ordered == book[WORKING]
             and (book[WORKING] == 0 or bar + 1 < stop)
             and notes[TOLD] < room
