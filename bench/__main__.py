@@ -23,8 +23,9 @@ import msgspec
 from bench import appends, chain, gears, race, restoring, scale, sweeps
 from bench.bars import YEAR_BARS
 from bench.environments import CACHE, ROOT
+from bench.kept_code import compile_all
 from bench.measure import Section, as_data, failures, markdown, plain_table
-from bench.quiet import settled
+from bench.quiet import Meter, settle
 from tapeline_common.version import code_version
 
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
@@ -76,6 +77,9 @@ SECTIONS: Mapping[str, Callable[[Size, Say], Section]] = {
     "restore": lambda size, say: restoring.measure(1_000_000 // size.part, size.rounds, say),
 }
 
+COMPILED = frozenset({"loop", "orders", "gears", "sweep", "scale"})
+"""Sections that run compiled code."""
+
 
 def say(text: str) -> None:
     """Progress, on standard error, so that a table can be piped."""
@@ -101,6 +105,8 @@ def main(bars: int | None, rounds: int | None, quick: bool, only: tuple[str, ...
     size = Size(bars or YEAR_BARS // part, rounds or (QUICK_ROUNDS if quick else ROUNDS), part)
     where = machine()
     started = time.monotonic()
+    if COMPILED.intersection(only or SECTIONS):
+        compile_all(say)
     sections = []
     for name in only or SECTIONS:
         section = measured(name, SECTIONS[name], size)
@@ -127,13 +133,15 @@ def measured(name: str, run: Callable[[Size, Say], Section], size: Size) -> Sect
     def tell(text: str) -> None:
         say(f"{name}: {text}")
 
-    warning = settled(tell)
+    settle(tell)
+    meter = Meter()
     try:
         section = run(size, tell)
     except Exception as trouble:
         traceback.print_exc()
         return Section(name, (), failed=f"{type(trouble).__name__}: {trouble}")
-    return msgspec.structs.replace(section, notes=(*section.notes, warning)) if warning else section
+    meanwhile = f"Other programs took {meter.others_percent():.0f} % of the cores meanwhile."
+    return msgspec.structs.replace(section, notes=(*section.notes, meanwhile))
 
 
 def shown(section: Section) -> str:
@@ -194,8 +202,9 @@ def document(result: Result) -> str:
 
 Written by `python -m bench --write`. Each figure is the median of its turns; both sides of a row
 are measured in turns in the same run, in rotated order, and the ratio is the median of the turns' ratios. Absolute
-figures move with the machine and with what else runs on it; the ratios are what counts. Each section begins on a quiet
-machine, or says that it did not. A row whose sides did not come to the same result has no ratio.
+figures move with the machine and with what else runs on it; the ratios are what counts. Each section waits for a quiet
+machine and says what other programs took meanwhile. A row whose sides did not come to the same result has no ratio.
+`make bench` measures anew, `python -m bench --only sweep` one section.
 
 {facts}
 

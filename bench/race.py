@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bench.bars import synthetic_bars
-from bench.environments import BACKTESTING_PY, CACHE, NAUTILUS, VECTORBT, Peer, installed
+from bench.environments import BACKTESTING_PY, NAUTILUS, VECTORBT, Peer, installed
 from bench.measure import Row, Section
-from bench.ours import Lengths, backtest, configured_backtest, peer_command
+from bench.ours import Lengths, backtest, configured_backtest, limits_and_regimes, peer_command
 from bench.rounds import (
     Check,
     Command,
@@ -33,36 +33,6 @@ YEAR: Lengths = (10, 30)
 HEAVY: Lengths = (4, 8)
 
 BLOCKS, BAR_BY_BAR, FULL = "loop, --blocks", "loop, --no-blocks", "loop, --blocks, limits and regime filter"
-
-CONFIG = """
-[run]
-currency = "USD"
-cash = "1000000"
-[venue]
-maker_fee = "0.001"
-taker_fee = "0.001"
-slippage_bps = "0"
-participation = "1"
-[risk]
-max_order_notional = "100000000"
-max_position = "1000"
-max_gross_exposure = "100000000"
-max_open_positions = 10
-max_daily_loss = "1000000"
-max_drawdown = "1000000"
-[regime]
-train_bars = 300
-refit_bars = 100000000
-[[instrument]]
-name = "BTC/USD"
-[[strategy]]
-name = "ema_cross"
-kind = "ema_cross"
-instruments = ["BTC/USD"]
-size = "1"
-parameters = { fast = 10, slow = 30 }
-"""
-"""Every limit asked and none reached, and a regime filtered that no order waits for: more work, the same orders."""
 
 RULES: Mapping[str, tuple[Check, str]] = {
     BACKTESTING_PY.name: (same_result, "same orders and equity"),
@@ -85,10 +55,8 @@ Say = Callable[[str], None]
 def measure_year(bars: int, rounds: int, say: Say) -> Section:
     """EMA 10/30 over ``bars`` minutes, also with limits and the regime filter."""
     path = synthetic_bars(bars, say)
-    config = CACHE / "limits-and-regimes.toml"
-    config.write_text(CONFIG)
-    more = {FULL: configured_backtest(path, config, "--blocks"), **_peers((VECTORBT,), path, YEAR, say, "1")}
-    runs = _raced(path, YEAR, more, rounds, say)
+    full = configured_backtest(path, limits_and_regimes(), "--blocks")
+    runs = _raced(path, YEAR, {FULL: full, **_peers((VECTORBT,), path, YEAR, say, "1")}, rounds, say)
     rows = [
         *_speeds(runs, (BLOCKS, FULL, BAR_BY_BAR), bars),
         row(BLOCKS, "bars/s", runs, (BLOCKS, BAR_BY_BAR), bars_per_s(bars), same_tape, "same tape"),

@@ -20,7 +20,7 @@ from bench.measure import (
     plain_table,
     quantile,
 )
-from bench.quiet import settled
+from bench.quiet import Meter, others_percent, settle
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
@@ -156,22 +156,36 @@ def test_programs_get_every_value_and_the_ratio() -> None:
 
 def test_a_quiet_machine_is_not_waited_for() -> None:
     """Looked at once, and nothing to say."""
-    assert settled(lambda _: None, lambda _seconds: 3.0) == ""
+    told: list[str] = []
+    settle(told.append, lambda _seconds: 3.0)
+    assert told == []
 
 
 def test_a_machine_that_becomes_quiet_is_waited_for() -> None:
     """Servers of the section before are still writing: looked at until they have gone."""
-    seen = iter([80.0, 30.0, 2.0])
-    assert settled(lambda _: None, lambda _seconds: next(seen)) == ""
-    assert list(seen) == []
+    seen, told = iter([80.0, 30.0, 2.0]), list[str]()
+    settle(told.append, lambda _seconds: next(seen))
+    assert (list(seen), told) == ([], [])
 
 
-def test_a_machine_that_stays_busy_is_said_to_be() -> None:
-    """Measured all the same, and the reader is told."""
+def test_a_machine_that_stays_busy_is_measured_all_the_same() -> None:
+    """Nobody waits for ever, and whoever looks on is told."""
     told: list[str] = []
-    warning = settled(told.append, lambda _seconds: 55.0, patience_s=0.0)
-    assert warning == "When this section began, other programs kept 55 % of the cores busy."
+    settle(told.append, lambda _seconds: 55.0, patience_s=0.0)
     assert told == ["other programs keep 55 % of the cores busy: measuring all the same"]
+
+
+@pytest.mark.parametrize(
+    ("idle_s", "own_s", "percent"), [(12.0, 5.0, 15.0), (15.0, 5.0, 0.0), (15.2, 5.0, 0.0), (0.0, 0.0, 100.0)]
+)
+def test_others_took_what_was_neither_idle_nor_ours(idle_s: float, own_s: float, percent: float) -> None:
+    """Of twenty seconds of cores; clocks that tick apart never make it negative."""
+    assert others_percent(20.0, idle_s, own_s) == percent
+
+
+def test_a_meter_that_was_just_made_has_a_share() -> None:
+    """Real clocks, no time to speak of: still a percentage."""
+    assert 0.0 <= Meter().others_percent() <= 100.0
 
 
 # ---- the command -------------------------------------------------------------------------------------------------
@@ -186,25 +200,28 @@ def _command(monkeypatch: pytest.MonkeyPatch, sections: dict[str, Section | Exce
         return found
 
     monkeypatch.setattr(command, "SECTIONS", {name: lambda *_, one=one: section(one) for name, one in sections.items()})
-    monkeypatch.setattr(command, "settled", lambda _say: "")
+    monkeypatch.setattr(command, "settle", lambda _say: None)
+    monkeypatch.setattr(command, "compile_all", lambda _say: None)
+    monkeypatch.setattr(Meter, "others_percent", lambda _self: 4.4)
     return CliRunner().invoke(command.main, arguments)
 
 
 FINE = Section("Race", (TWICE,), ("A sentence.",))
+MEANWHILE = "Other programs took 4 % of the cores meanwhile."
 
 
 def test_a_run_without_failures_ends_with_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     """The table and its sentences are on standard output."""
     found = _command(monkeypatch, {"loop": FINE})
     assert found.exit_code == 0
-    assert found.stdout == f"\nRace\n{plain_table([TWICE])}\n\nA sentence.\n"
+    assert found.stdout == f"\nRace\n{plain_table([TWICE])}\n\nA sentence.\n{MEANWHILE}\n"
 
 
 def test_a_failed_row_ends_with_one_after_everything_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     """The other sections' figures are there, and the last words say what failed."""
     found = _command(monkeypatch, {"loop": Section("First", (APART,)), "gears": FINE})
     assert found.exit_code == 1
-    assert found.stdout.endswith(f"\nRace\n{plain_table([TWICE])}\n\nA sentence.\n")
+    assert found.stdout.endswith(f"\nRace\n{plain_table([TWICE])}\n\nA sentence.\n{MEANWHILE}\n")
     assert found.stderr.splitlines()[-1] == "failed: First: loop beside peer 3.0: 7 orders, theirs 8"
 
 
@@ -250,4 +267,4 @@ def test_the_document_says_where_and_what_failed(monkeypatch: pytest.MonkeyPatch
     text = (tmp_path / "docs" / "benchmarks.md").read_text()
     assert "- machine: " in text
     assert "- failed: First: loop beside peer 3.0: 7 orders, theirs 8\n" in text
-    assert text.endswith(f"## First\n\n{markdown_table([APART])}\n\nWhy.\n")
+    assert text.endswith(f"## First\n\n{markdown_table([APART])}\n\nWhy.\n\n{MEANWHILE}\n")
