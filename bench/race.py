@@ -1,6 +1,6 @@
 """The loop gear beside other engines: the same synthetic minutes, the same strategy, fee and cash, a process each.
 
-Two races: a year of minutes with EMA 10/30, and half a year with a pair so short that there is an order in about ten
+Two races: a year of minutes with EMA 10/30, and a quarter with a pair so short that there is an order in about ten
 bars. Long only, size 1, cash 1,000,000, fee 0.1 %. Ours runs every core with the tape encoded and hashed, in block mode
 and bar by bar. Rows in bars/s are each engine's own run, without imports and loading; time and peak memory of whole
 processes are rows of their own.

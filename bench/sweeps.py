@@ -43,7 +43,7 @@ def measure(bars: int, rounds: int, say: Say) -> Section:
         return PAIRS * bars / float(ended.said["elapsed_s"])
 
     cores = os.cpu_count() or 1
-    beside = _busy(runs[VECTORBT.name])
+    beside = cores_of(runs[VECTORBT.name])
     agreed = "same runs, best and worst equity"
     both = (ALL_CORES, VECTORBT.name), (ONE_CORE, VECTORBT.name)
     rows = (
@@ -76,11 +76,12 @@ def _listed(lengths: range) -> str:
     return ",".join(map(str, lengths))
 
 
-def _busy(theirs: Runs) -> str:
-    """How many cores the other side kept busy, so that nobody has to guess."""
+def cores_of(theirs: Runs) -> str:
+    """On how many cores the other side ran, by its processor time: less than one is one that was shared."""
     if not isinstance(theirs, tuple) or not theirs:
         return ""
-    return f"theirs kept {max(each.said['busy_cores'] for each in theirs):.1f} cores busy"
+    cores = max(1, *(round(each.said["busy_cores"]) for each in theirs))
+    return f"theirs on {cores} {'core' if cores == 1 else 'cores'}"
 
 
 def _floor(path: Path) -> list[str]:

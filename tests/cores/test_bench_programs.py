@@ -215,6 +215,15 @@ def test_a_sweep_is_compared_by_runs_best_and_worst(theirs: dict[str, object], o
     assert sweeps.same_extremes(ours, ended(theirs)) == objection
 
 
+@pytest.mark.parametrize(
+    ("busy", "text"),
+    [((0.4, 0.9), "theirs on 1 core"), ((1.04,), "theirs on 1 core"), ((1.9, 1.2), "theirs on 2 cores")],
+)
+def test_a_sweeps_row_says_over_how_many_cores_the_other_side_ran(busy: tuple[float, ...], text: str) -> None:
+    """Processor time over wall time, at its highest; a core that others shared is still one."""
+    assert sweeps.cores_of(tuple(ended({"busy_cores": each}) for each in busy)) == text
+
+
 # ---- bars --------------------------------------------------------------------------------------------------------
 
 
