@@ -172,7 +172,7 @@ def _observe(watched: Watched, block: BarBlock, start: int, stop: int) -> tuple[
     kept = slice(max(start, stop - watched.settings.train_bars), stop)
     watched.closes.extend(block.closes[kept].tolist())
     watched.opens_ns.extend(block.open_ns[kept])
-    watched.observations.extend(map(tuple, observations[kept.start - start :].tolist()))
+    watched.observations.extend(zip(*observations[kept.start - start :].T.tolist(), strict=True))
     watched.since_request += stop - start
     return beliefs, log_likelihoods
 
