@@ -29,6 +29,8 @@ from tapeline_backtest.order_block import OrderPath, Told
 from tapeline_backtest.rendering import (
     AUTHOR,
     ECHO_NUMBERS,
+    LANE_COLUMNS,
+    RUN_COLUMNS,
     Layout,
     Table,
     bar_id,
@@ -73,10 +75,8 @@ class _Pending:
     Attributes:
         whole: facts that are encoded already.
         told: facts about orders, as rows.
-        runs: of bars passed over: how many told and how many whole facts come before, first bar, number of bars,
-            position of the first.
-        versions: of each lane's stream before each run.
-        echo_layouts, echo_rows: for each run and lane, see ``render``.
+        runs: of bars passed over, as ``render`` takes them; ``open_runs`` are those that come behind.
+        echoes, echoed: what was said to each of these bars, and how many there are.
     """
 
     whole: list[bytes] = field(default_factory=list)
@@ -84,12 +84,16 @@ class _Pending:
     told_rows: int = 0
     told_echoes: int = 0
     told_gaps: int = 0
-    runs: list[tuple[int, int, int, int, int]] = field(default_factory=list)
-    versions: list[list[int]] = field(default_factory=list)
+    runs: list[Ints] = field(default_factory=list)
+    open_runs: list[list[int]] = field(default_factory=list)
     echoes: list[Echo] = field(default_factory=list)
-    echo_layouts: list[list[int]] = field(default_factory=list)
-    echo_rows: list[list[int]] = field(default_factory=list)
     echoed: int = 0
+
+    def close_runs(self) -> None:
+        """Put the open runs into a table of their own."""
+        if self.open_runs:
+            self.runs.append(np.array(self.open_runs, dtype=np.int64))
+            self.open_runs = []
 
 
 class BulkTape:
@@ -130,16 +134,14 @@ class BulkTape:
             echoes: (lane, its first row, what was said to each of its bars).
         """
         pending = self._pending
-        pending.runs.append((pending.told_rows, len(pending.whole), first, count, pos))
-        pending.versions.append(versions)
         layouts, rows = [-1] * self._lanes, [0] * self._lanes
         for lane, row, echo in echoes:
             layouts[lane] = self._echo_layout(lane, echo)
             rows[lane] = pending.echoed - row
             pending.echoes.append(echo)
             pending.echoed += len(echo.chosen)
-        pending.echo_layouts.append(layouts)
-        pending.echo_rows.append(rows)
+        before = pending.told_rows, len(pending.whole)
+        pending.open_runs.append([*before, first, count, pos, *versions, *layouts, *rows])
 
     def tell(self, told: Told) -> None:
         """A stretch of bars of the current chunk, with what was said about orders in it."""
@@ -153,13 +155,14 @@ class BulkTape:
             echoes = told.rows[:, order_loop.LAYOUT] == order_loop.ECHOES
             told.rows[echoes, order_loop.LAYOUT] = layout
             pending.told_echoes += int(np.count_nonzero(echoes))
-        whole = len(pending.whole)
+        pending.close_runs()
+        runs = np.zeros((1 + len(told.runs), RUN_COLUMNS + LANE_COLUMNS), dtype=np.int64)
         # First a run without bars: whole facts of before come before any that is told.
-        for rows, first, count, pos, version in [(0, told.start, 0, 0, 0), *told.runs.tolist()]:
-            pending.runs.append((pending.told_rows + rows, whole, first, count, pos))
-            pending.versions.append([version])
-            pending.echo_layouts.append([layout])
-            pending.echo_rows.append([row])
+        runs[1:, 0], runs[1:, 2 : RUN_COLUMNS + 1] = told.runs[:, 0], told.runs[:, 1:]
+        runs[:, 0] += pending.told_rows
+        runs[:, 1] = len(pending.whole)
+        runs[:, RUN_COLUMNS + 1 :] = layout, row
+        pending.runs.append(runs)
         pending.whole.extend(told.gaps)
         pending.told_gaps += len(told.gaps)
         pending.told.append(told.rows)
@@ -217,23 +220,25 @@ class BulkTape:
     def _render(
         self, chunk: Chunk, pending: _Pending, whole: Bytes, whole_ends: Ints, layouts: Table, sizes: Ints
     ) -> tuple[Bytes, Ints]:
-        bars = sum(run[3] for run in pending.runs)
+        pending.close_runs()
+        last = np.zeros((1, RUN_COLUMNS + LANE_COLUMNS * self._lanes), dtype=np.int64)
+        runs = np.concatenate([*pending.runs, last])
+        bars = int(runs[:, 3].sum())
         told = np.concatenate(pending.told) if pending.told else np.empty((0, order_loop.ROW), dtype=np.int64)
         facts = bars + pending.echoed - pending.told_echoes
         in_runs = np.concatenate([sizes[: self._lanes], sizes[self._own_layouts :]]).max()
         most = len(whole) + facts * int(in_runs) + int(sizes[told[:, order_loop.LAYOUT]].sum()) + len(chunk.texts)
         out = np.empty(most + SPARE_BYTES, dtype=np.uint8)
         ends = np.empty(len(whole_ends) + facts + len(told) - pending.told_gaps, dtype=np.int64)
+        # It has no bars: what is left of the facts is written before it.
+        runs[-1, :2] = len(told), len(whole_ends)
         numbers = [echo.numbers for echo in pending.echoes] or [np.empty((0, ECHO_NUMBERS))]
         chosen = [echo.chosen for echo in pending.echoes] or [np.empty(0, dtype=np.int64)]
         size = render(
             out,
             ends,
-            # The last run has no bars: it copies the whole facts that are left.
-            np.array([*pending.runs, (len(told), len(whole_ends), 0, 0, 0)], dtype=np.int64),
-            _by_lane(pending.versions, self._lanes),
-            _by_lane(pending.echo_layouts, self._lanes),
-            _by_lane(pending.echo_rows, self._lanes),
+            runs,
+            self._lanes,
             told,
             self._prefix,
             whole,
@@ -254,11 +259,6 @@ class BulkTape:
             *names(),
         )
         return out[:size], ends
-
-
-def _by_lane(table_rows: list[list[int]], lanes: int) -> Ints:
-    """Shape (runs, lanes), with a row for the run without bars at the end."""
-    return np.array([*table_rows, [0] * lanes], dtype=np.int64)
 
 
 class _CompiledSteps:

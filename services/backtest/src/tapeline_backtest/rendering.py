@@ -50,6 +50,10 @@ FLOAT_LETTERS: Final = 26
 
 CLIENT_LETTERS: Final = 32
 
+RUN_COLUMNS: Final = 5
+LANE_COLUMNS: Final = 3
+"""Of ``render``'s table of runs: columns of each run, and behind them columns of each of its lanes."""
+
 INTEGER, PRINTED, ECHOED, CHOSEN, AMOUNT, CLIENT = range(6)
 """What may stand between the pieces of a layout: a whole number of the row, the next printed number of its bar, the
 next float of its echo, a name, an exact amount, a client order id."""
@@ -278,9 +282,7 @@ def render(
     out: Bytes,
     ends: Ints,
     runs: Ints,
-    versions: Ints,
-    echo_layouts: Ints,
-    echo_rows: Ints,
+    lane_count: int,
     told: Ints,
     prefix: Bytes,
     whole: Bytes,
@@ -307,11 +309,10 @@ def render(
     Args:
         out: large enough for all.
         ends: shape (facts,), set to where each fact ends in ``out``.
-        runs: shape (runs, 5): how many told facts, then how many whole facts are written before this run of bars (both
-            counted from the first one), first bar, number of bars, position of the first bar.
-        versions: shape (runs, lanes), each lane's stream version before the run; counted up here.
-        echo_layouts: shape (runs, lanes), the layout of the facts that answer each bar; -1 where none does.
-        echo_rows: shape (runs, lanes), what to add to a row to find its echo among all echoes.
+        runs: shape (runs, 5 + 3 lanes): how many told facts, then how many whole facts are written before this run of
+            bars (both counted from the first one), first bar, number of bars, position of the first bar; of each lane
+            its stream's version before the run (counted up here); of each lane the layout of the facts that answer its
+            bars, -1 where none does; of each lane what to add to a row to find its echo among all echoes.
         told: rows as in ``order_loop``; ``prefix`` is what their client order ids begin with, see ``_write_client``.
         whole, whole_ends: facts that are there already, and where each ends; a told one that is a ``GAP`` is the
             next of them.
@@ -377,14 +378,16 @@ def render(
         for bar in range(runs[run, 2], runs[run, 2] + runs[run, 3]):
             lane = lanes[bar]
             place = rows[bar]
-            echo = place + echo_rows[run, lane]
+            version = RUN_COLUMNS + lane
+            echo_layout = runs[run, version + lane_count]
+            echo = place + runs[run, version + 2 * lane_count]
             row[CAUSE] = row[POS]
             row[OPEN_NS] = open_ns[place]
             row[TIME_NS] = close_ns[place]
             row[LAYOUT] = lane
             while row[LAYOUT] >= 0:
-                versions[run, lane] += 1
-                row[VERSION] = versions[run, lane]
+                runs[run, version] += 1
+                row[VERSION] = runs[run, version]
                 at = _write_fact(
                     out,
                     at,
@@ -409,5 +412,5 @@ def render(
                 ends[fact] = at
                 fact += 1
                 row[POS] += 1
-                row[LAYOUT] = echo_layouts[run, lane] if row[LAYOUT] == lane else -1
+                row[LAYOUT] = echo_layout if row[LAYOUT] == lane else -1
     return at
