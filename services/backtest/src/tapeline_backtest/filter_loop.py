@@ -12,9 +12,9 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from tapeline_backtest.machine_code import FLOAT_TABLE, FLOATS, Routine, routine
 from tapeline_regime.features import DECAY, SEED_RETURNS, VARIANCE_FLOOR, FeatureState
 from tapeline_regime.filtering import Belief, Prepared, step
 
@@ -23,7 +23,6 @@ Floats = NDArray[np.float64]
 _KEPT = 1.0 - DECAY
 
 
-@njit(cache=True, nogil=True)
 def filter_bars(
     closes: Floats,
     start: int,
@@ -86,6 +85,17 @@ def filter_bars(
     return variance
 
 
+@cache
+def compiled_filter() -> Routine:
+    """``filter_bars`` as machine code."""
+    return routine(
+        filter_bars,
+        "float64",
+        *(FLOATS, "int64", "int64", "float64", "float64"),
+        *(FLOATS, FLOATS, FLOAT_TABLE, FLOAT_TABLE, FLOAT_TABLE, FLOATS),
+    )
+
+
 def run(
     closes: Floats, features: FeatureState, prepared: Prepared, belief: Belief, start: int, stop: int
 ) -> tuple[Floats, Floats, Floats]:
@@ -100,7 +110,7 @@ def run(
     beliefs = np.empty((bars + 1, 3))
     beliefs[0] = belief
     log_likelihoods = np.empty(bars)
-    features.variance = filter_bars(
+    features.variance = compiled_filter()(
         closes,
         start,
         stop,

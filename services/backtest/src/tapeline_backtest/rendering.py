@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import msgspec
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from tapeline_backtest.machine_code import BYTES, INT_TABLE, INTS, Routine, routine
 from tapeline_common.events import BarClosed, RegimeUpdated, stream_of
 from tapeline_common.values import DecimalText, InstrumentId, Regime
 from tapeline_common.wire import Fact, encode
@@ -143,7 +144,6 @@ _NAMES = np.frombuffer(bytearray().join(regime.value.encode() for regime in REGI
 _NAME_STARTS = np.cumsum([0, *(len(regime.value) for regime in REGIMES)], dtype=np.int64)
 
 
-@njit(cache=True, nogil=True)
 def _write_int(out: Bytes, at: int, number: int) -> int:
     size = 1
     power = 10
@@ -158,7 +158,6 @@ def _write_int(out: Bytes, at: int, number: int) -> int:
     return at + size
 
 
-@njit(cache=True, nogil=True)
 def _copy(out: Bytes, at: int, text: Bytes, start: int, stop: int) -> int:
     for index in range(start, stop):
         out[at] = text[index]
@@ -166,7 +165,6 @@ def _copy(out: Bytes, at: int, text: Bytes, start: int, stop: int) -> int:
     return at
 
 
-@njit(cache=True, nogil=True)
 def render(
     out: Bytes,
     ends: Ints,
@@ -273,3 +271,14 @@ def render(
 def names() -> tuple[Bytes, Ints]:
     """The regimes by number."""
     return _NAMES, _NAME_STARTS
+
+
+@cache
+def compiled_render() -> Routine:
+    """``render`` as machine code."""
+    return routine(
+        render,
+        "int64",
+        *(BYTES, INTS, INT_TABLE, INT_TABLE, INT_TABLE, INT_TABLE, BYTES, INTS, INTS, INTS, INTS, INTS),
+        *(BYTES, INT_TABLE, BYTES, INTS, INTS, BYTES, INTS, INTS, INTS, INTS, BYTES, INTS),
+    )
