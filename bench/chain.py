@@ -18,7 +18,7 @@ import asyncpg
 from nats.aio.client import Client
 
 from bench import echo
-from bench.measure import Row, Section, quantile
+from bench.measure import Row, Section, in_turn, quantile
 from bench.servers import BENCH, connected, ledger_dsn, make_stack, running, temporary_folder
 from tapeline_common.embedded import Stack
 
@@ -47,6 +47,8 @@ regimes = ["BULL", "BEAR", "CHOP"]
 
 HOPS = ("BarClosed", "RegimeUpdated", "OrderProposed", "OrderApproved", "OrderSubmitted")
 PATIENCE_S = 120.0
+WARM_UP_CHAINS = 100
+"""Not measured: until then the trainer ends and every process has been through all of its code."""
 PINGS = 2_000
 PAYLOAD = b"x" * 200
 
@@ -69,17 +71,21 @@ async def _measure(chains: int, rounds: int, say: Say) -> Section:
     turns: list[list[list[float]]] = []
     bare: list[list[float]] = []
     with temporary_folder() as folder:
-        say("chain: starting the stack")
+        say("starting the stack")
         async with running(make_stack(folder, CONFIG, only_ledger=False)) as stack:
             database = await asyncpg.connect(ledger_dsn(stack))
-            say("chain: waiting for a first promoted model")
+            say("waiting for a first promoted model")
             await _gather(database, 0, 1)
+            await _gather(database, await _head(database), WARM_UP_CHAINS)
             async with _echo(stack) as client:
                 for turn in range(rounds):
-                    turns.append(await _gather(database, await _head(database), chains))
-                    bare.append(await _pings(client))
+                    for side in in_turn(turn, ("chains", "requests")):
+                        if side == "chains":
+                            turns.append(await _gather(database, await _head(database), chains))
+                        else:
+                            bare.append(await _pings(client))
                     say(
-                        f"chain: turn {turn + 1} of {rounds}: p50 {quantile(turns[-1][-1], 0.5):,.0f} us, "
+                        f"turn {turn + 1} of {rounds}: p50 {quantile(turns[-1][-1], 0.5):,.0f} us, "
                         f"bare request {quantile(bare[-1], 0.5):,.0f} us"
                     )
             await database.close()

@@ -39,7 +39,7 @@ class Missing:
 
 
 BACKTESTING_PY = Peer("backtesting.py 0.6.6", "backtesting_py.py", ("backtesting==0.6.6", "pyarrow"))
-VECTORBT = Peer("vectorbt 1.0.0", "vectorbt_sweep.py", ("vectorbt==1.0.0", "plotly<6", "pyarrow"))
+VECTORBT = Peer("vectorbt 1.0.0", "vectorbt_pairs.py", ("vectorbt==1.0.0", "plotly<6", "pyarrow"))
 NAUTILUS = Peer("nautilus_trader 1.221.0", "nautilus.py", ("nautilus_trader==1.221.0",))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -24,6 +25,7 @@ class Row(msgspec.Struct, frozen=True):
         beside: what it is compared with.
         theirs: the other side, one value per turn; empty where it could not be measured.
         note: what a reader must know to judge the figure.
+        failed: why the sides may not be compared, such as different results. There is no ratio then.
     """
 
     what: str
@@ -32,19 +34,33 @@ class Row(msgspec.Struct, frozen=True):
     beside: str = ""
     theirs: tuple[float, ...] = ()
     note: str = ""
+    failed: str = ""
 
     @property
     def ratio(self) -> float | None:
         """Median over the turns of ours / theirs; ``None`` with nothing to compare."""
-        return median_ratio(self.ours, self.theirs)
+        return None if self.failed else median_ratio(self.ours, self.theirs)
 
 
 class Section(msgspec.Struct, frozen=True):
-    """One group of figures. ``notes`` are sentences for below the table."""
+    """One group of figures. ``notes`` are sentences for below the table; ``failed`` is why it ended before its time."""
 
     title: str
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
+    failed: str = ""
+
+
+def failures(sections: Sequence[Section]) -> tuple[str, ...]:
+    """What went wrong, one sentence each; empty after a run whose figures may be believed."""
+    found = []
+    for section in sections:
+        if section.failed:
+            found.append(f"{section.title}: {section.failed}")
+        found += [
+            f"{section.title}: {row.what} beside {row.beside}: {row.failed}" for row in section.rows if row.failed
+        ]
+    return tuple(found)
 
 
 def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
@@ -86,9 +102,9 @@ def _cells(row: Row) -> tuple[str, ...]:
         _middle(row.ours),
         row.beside or "-",
         _middle(row.theirs),
-        "-" if ratio is None else f"{number_text(ratio)}x",
+        "failed" if row.failed else "-" if ratio is None else f"{number_text(ratio)}x",
         str(len(row.ours)),
-        row.note,
+        f"failed: {row.failed}" if row.failed else row.note,
     )
 
 
@@ -114,5 +130,23 @@ def markdown(sections: Sequence[Section]) -> str:
     """All sections with their notes."""
     parts = []
     for section in sections:
-        parts += [f"## {section.title}", markdown_table(section.rows), *section.notes]
+        parts.append(f"## {section.title}")
+        if section.failed:
+            parts.append(f"Failed: {section.failed}")
+        if section.rows:
+            parts.append(markdown_table(section.rows))
+        parts += section.notes
     return "\n\n".join(parts)
+
+
+def as_data(sections: Sequence[Section]) -> list[dict[str, Any]]:
+    """For programs: every value, and beside them what the tables show."""
+    return [
+        {
+            "title": section.title,
+            "failed": section.failed,
+            "notes": section.notes,
+            "rows": [{**msgspec.to_builtins(row), "ratio": row.ratio} for row in section.rows],
+        }
+        for section in sections
+    ]

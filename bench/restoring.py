@@ -18,7 +18,7 @@ import asyncpg
 import uvloop
 
 from bench.environments import CACHE
-from bench.measure import Row, Section
+from bench.measure import Row, Section, in_turn
 from bench.servers import connected, ledger_dsn, make_stack, running
 from tapeline_common.embedded import Stack
 from tapeline_common.follower import Follower, answers_of
@@ -70,19 +70,23 @@ async def _measure(facts: int, rounds: int, say: Say) -> Section:
     verified: list[float] = []
     restored: list[float] = []
     selected: list[float] = []
-    say("restore: starting the ledger on the tape")
+    say("starting the ledger on the tape")
     started = time.perf_counter()
     async with running(stack), connected(stack, RESTORED) as client:
         start_s = time.perf_counter() - started
-        say(f"restore: the ledger follows its tape after {start_s:.1f} s")
+        say(f"the ledger follows its tape after {start_s:.1f} s")
         database = await asyncpg.connect(ledger_dsn(stack))
         head = await database.fetchval("SELECT max(pos) FROM tape")
         for turn in range(rounds):
-            verified.append(head / await _verify(ledger_dsn(stack)))
-            selected.append(head / await _select(database, head))
-            restored.append(head / await _restore(NatsTape(client, read_timeout_s=60.0), head))
+            for way in in_turn(turn, ("verify", "select", "restore")):
+                if way == "verify":
+                    verified.append(head / await _verify(ledger_dsn(stack)))
+                elif way == "select":
+                    selected.append(head / await _select(database, head))
+                else:
+                    restored.append(head / await _restore(NatsTape(client, read_timeout_s=60.0), head))
             say(
-                f"restore: turn {turn + 1} of {rounds}: verify {verified[-1]:,.0f}, restore {restored[-1]:,.0f}, "
+                f"turn {turn + 1} of {rounds}: verify {verified[-1]:,.0f}, restore {restored[-1]:,.0f}, "
                 f"SELECT {selected[-1]:,.0f} facts/s"
             )
         await database.close()
@@ -146,7 +150,7 @@ async def _tape(facts: int, say: Say) -> Stack:
     if not (stamp.is_file() and stamp.read_text() == code_version()):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        say(f"restore: making a tape of {facts:,} facts")
+        say(f"making a tape of {facts:,} facts")
         stack = make_stack(folder, CONFIG, only_ledger=True)
         async with running(stack):
             await _opened(ledger_dsn(stack))
@@ -193,6 +197,6 @@ async def _fill(dsn: str, facts: int, say: Say) -> None:
             await store.append(fresh)
             fresh.clear()
             if store.head.pos // 200_000 != (store.head.pos - BULK_FACTS) // 200_000:
-                say(f"restore: {store.head.pos:,} facts written")
+                say(f"{store.head.pos:,} facts written")
     finally:
         await store.close()

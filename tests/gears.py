@@ -1,4 +1,4 @@
-"""Shared by tests that compare gears: one configuration run over the same bars in the loop and in the kernel gear."""
+"""Shared by tests that compare gears: one configuration run over the same bars in loop, block mode and kernel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 from tapeline_backtest.feed import Source, script
 from tapeline_backtest.kernel_runner import run_kernel
 from tapeline_backtest.report import Run, report
-from tapeline_backtest.runner import Finished, run_loop
+from tapeline_backtest.runner import Finished, run_blocks, run_loop
 from tapeline_common.events import OrderFilled, TradeClosed
 from tapeline_common.opening import instrument_id, opening_facts
 from tapeline_common.settings import (
@@ -129,9 +129,27 @@ def in_kernel(settings: Settings, file: BarFile) -> Ran:
     return ran(settings, file, lambda opening, sources: run_kernel([each.event for each in opening], sources))
 
 
+def finished_in_both(
+    settings: Settings, file: BarFile, chunk_bars: int = 8192, *, only_block: bool = False
+) -> tuple[Finished, Finished]:
+    """Exact path and block mode; ``only_block``: block mode twice over, for those who have the other already."""
+    source = Source(instrument_id(settings.instrument[0]), "made.parquet", file, "digest")
+    opening = opening_facts(settings, realm=Realm.REPLAY, code_version="test")
+    block = run_blocks(opening, [source], chunk_bars=chunk_bars)
+    return block if only_block else run_loop(script(opening, [source])), block
+
+
 def assert_same(settings: Settings, file: BarFile) -> Ran:
-    """Both gears give the same fills, trades and report; returns them."""
-    loop, kernel = in_loop(settings, file), in_kernel(settings, file)
+    """All three give the same fills, trades and report, and loop and block mode the same tape and states."""
+
+    def exactly(opening: list[Any], sources: list[Source]) -> Finished:
+        exact, block = run_loop(script(opening, sources)), run_blocks(opening, sources)
+        assert block.collected == exact.collected, settings
+        assert block.states == exact.states, settings
+        assert (block.facts, block.tape_hash) == (exact.facts, exact.tape_hash), settings
+        return exact
+
+    loop, kernel = ran(settings, file, exactly), in_kernel(settings, file)
     assert kernel.fills == loop.fills, settings
     assert kernel.trades == loop.trades, settings
     assert kernel.report == loop.report, settings

@@ -1,4 +1,4 @@
-"""NautilusTrader runs the reference strategy: ``python nautilus.py BARS.parquet``. Prints one JSON object.
+"""NautilusTrader runs the reference strategy: ``python nautilus.py BARS.parquet FAST SLOW``. Prints JSON.
 
 The strategy is as lean as its interface allows: averages in two floats, no log line per bar. A market order meets the
 book built from the bar that just closed, so it fills at that bar's close and not at the next open: as many orders as
@@ -34,7 +34,6 @@ from nautilus_trader.model.instruments import CurrencyPair  # type: ignore[impor
 from nautilus_trader.model.objects import Money, Price, Quantity  # type: ignore[import-not-found, unused-ignore]
 from nautilus_trader.trading.strategy import Strategy  # type: ignore[import-not-found, unused-ignore]
 
-FAST, SLOW = 10, 30
 VENUE = Venue("SIM")
 MINUTE_NS = 60 * 10**9
 
@@ -42,8 +41,11 @@ MINUTE_NS = 60 * 10**9
 class Cross(Strategy):  # type: ignore[misc]
     """Long one unit while the fast average is not below the slow one."""
 
-    def __init__(self, instrument: Any, bar_type: Any) -> None:
+    def __init__(self, instrument: Any, bar_type: Any, fast: int, slow: int) -> None:
         super().__init__()
+        self.slow = slow
+        self.quick_weight = 2.0 / (fast + 1)
+        self.lazy_weight = 2.0 / (slow + 1)
         self.pair = instrument
         self.bar_type = bar_type
         self.unit = Quantity(1, instrument.size_precision)
@@ -62,10 +64,10 @@ class Cross(Strategy):  # type: ignore[misc]
         if self.seen == 0:
             self.quick = self.lazy = close
         else:
-            self.quick += 2.0 / (FAST + 1) * (close - self.quick)
-            self.lazy += 2.0 / (SLOW + 1) * (close - self.lazy)
+            self.quick += self.quick_weight * (close - self.quick)
+            self.lazy += self.lazy_weight * (close - self.lazy)
         self.seen += 1
-        if self.seen < SLOW:
+        if self.seen < self.slow:
             return
         wants_long = self.quick >= self.lazy
         if wants_long != self.is_long:
@@ -102,7 +104,7 @@ def bars_of(path: str, bar_type: Any) -> list[Any]:
     return bars
 
 
-def main(path: str) -> None:
+def main(path: str, fast: int, slow: int) -> None:
     config = BacktestEngineConfig(
         logging=LoggingConfig(bypass_logging=True), run_analysis=False, risk_engine=RiskEngineConfig(bypass=True)
     )
@@ -117,7 +119,7 @@ def main(path: str) -> None:
     engine.add_instrument(instrument)
     bar_type = BarType.from_str(f"{instrument.id}-1-MINUTE-LAST-EXTERNAL")
     engine.add_data(bars_of(path, bar_type))
-    strategy = Cross(instrument, bar_type)
+    strategy = Cross(instrument, bar_type, fast, slow)
     engine.add_strategy(strategy)
     started = time.perf_counter()
     engine.run()
@@ -134,4 +136,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

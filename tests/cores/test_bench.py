@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
+from bench import __main__ as command
 from bench.measure import (
     Row,
     Section,
+    as_data,
+    failures,
     in_turn,
     markdown,
     markdown_table,
@@ -14,6 +20,8 @@ from bench.measure import (
     plain_table,
     quantile,
 )
+from bench.quiet import Meter, others_percent, settle
+from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -103,3 +111,160 @@ def test_a_document_has_each_section_with_its_notes() -> None:
     """Title, table, sentences, in this order."""
     text = markdown([Section("Loop gear", (ALONE,), ("A sentence.",))])
     assert text == f"## Loop gear\n\n{markdown_table([ALONE])}\n\nA sentence."
+
+
+# ---- what failed -------------------------------------------------------------------------------------------------
+
+APART = Row("loop", "bars/s", (200.0,), "peer 3.0", (100.0,), "same orders", "7 orders, theirs 8")
+BROKEN = Section("Restore", (), failed="AssertionError: another tape")
+
+
+def test_a_failed_row_has_figures_and_no_ratio() -> None:
+    """Times of different work say nothing about each other: the reason stands where the note would."""
+    assert APART.ratio is None
+    assert markdown_table([APART]).splitlines()[2] == (
+        "| loop | bars/s | 200 | peer 3.0 | 100 | failed | 1 | failed: 7 orders, theirs 8 |"
+    )
+
+
+def test_failures_are_those_of_rows_and_of_sections() -> None:
+    """One sentence each, in order; a peer that is only missing is none."""
+    assert failures([Section("Race", (TWICE, APART, ALONE)), BROKEN]) == (
+        "Race: loop beside peer 3.0: 7 orders, theirs 8",
+        "Restore: AssertionError: another tape",
+    )
+    assert failures([Section("Race", (TWICE, ALONE))]) == ()
+
+
+def test_a_section_that_broke_is_in_the_document() -> None:
+    """Its title and the reason instead of a table."""
+    assert markdown([BROKEN]) == "## Restore\n\nFailed: AssertionError: another tape"
+
+
+def test_programs_get_every_value_and_the_ratio() -> None:
+    """What the tables show as medians is there turn by turn."""
+    (data,) = as_data([Section("Race", (TWICE, APART), ("A sentence.",))])
+    assert (data["title"], data["failed"], data["notes"]) == ("Race", "", ("A sentence.",))
+    assert [(each["ours"], each["ratio"], each["failed"]) for each in data["rows"]] == [
+        ((200.0, 220.0, 90.0), 2.0, ""),
+        ((200.0,), None, "7 orders, theirs 8"),
+    ]
+
+
+# ---- a quiet machine ---------------------------------------------------------------------------------------------
+
+
+def test_a_quiet_machine_is_not_waited_for() -> None:
+    """Looked at once, and nothing to say."""
+    told: list[str] = []
+    settle(told.append, lambda _seconds: 3.0)
+    assert told == []
+
+
+def test_a_machine_that_becomes_quiet_is_waited_for() -> None:
+    """Servers of the section before are still writing: looked at until they have gone."""
+    seen, told = iter([80.0, 30.0, 2.0]), list[str]()
+    settle(told.append, lambda _seconds: next(seen))
+    assert (list(seen), told) == ([], [])
+
+
+def test_a_machine_that_stays_busy_is_measured_all_the_same() -> None:
+    """Nobody waits for ever, and whoever looks on is told."""
+    told: list[str] = []
+    settle(told.append, lambda _seconds: 55.0, patience_s=0.0)
+    assert told == ["other programs keep 55 % of the cores busy: measuring all the same"]
+
+
+@pytest.mark.parametrize(
+    ("idle_s", "own_s", "percent"), [(12.0, 5.0, 15.0), (15.0, 5.0, 0.0), (15.2, 5.0, 0.0), (0.0, 0.0, 100.0)]
+)
+def test_others_took_what_was_neither_idle_nor_ours(idle_s: float, own_s: float, percent: float) -> None:
+    """Of twenty seconds of cores; clocks that tick apart never make it negative."""
+    assert others_percent(20.0, idle_s, own_s) == percent
+
+
+def test_a_meter_that_was_just_made_has_a_share() -> None:
+    """Real clocks, no time to speak of: still a percentage."""
+    assert 0.0 <= Meter().others_percent() <= 100.0
+
+
+# ---- the command -------------------------------------------------------------------------------------------------
+
+
+def _command(monkeypatch: pytest.MonkeyPatch, sections: dict[str, Section | Exception], *arguments: str) -> Result:
+    """``python -m bench`` with sections that take no time."""
+
+    def section(found: Section | Exception) -> Section:
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(command, "SECTIONS", {name: lambda *_, one=one: section(one) for name, one in sections.items()})
+    monkeypatch.setattr(command, "settle", lambda _say: None)
+    monkeypatch.setattr(command, "compile_all", lambda _say: None)
+    monkeypatch.setattr(Meter, "others_percent", lambda _self: 4.4)
+    return CliRunner().invoke(command.main, arguments)
+
+
+FINE = Section("Race", (TWICE,), ("A sentence.",))
+MEANWHILE = "Other programs took 4 % of the cores meanwhile."
+
+
+def test_a_run_without_failures_ends_with_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table and its sentences are on standard output."""
+    found = _command(monkeypatch, {"loop": FINE})
+    assert found.exit_code == 0
+    assert found.stdout == f"\nRace\n{plain_table([TWICE])}\n\nA sentence.\n{MEANWHILE}\n"
+
+
+def test_a_failed_row_ends_with_one_after_everything_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other sections' figures are there, and the last words say what failed."""
+    found = _command(monkeypatch, {"loop": Section("First", (APART,)), "gears": FINE})
+    assert found.exit_code == 1
+    assert found.stdout.endswith(f"\nRace\n{plain_table([TWICE])}\n\nA sentence.\n{MEANWHILE}\n")
+    assert found.stderr.splitlines()[-1] == "failed: First: loop beside peer 3.0: 7 orders, theirs 8"
+
+
+def test_a_section_that_breaks_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bare assertion in a measurement costs that section only, and the exit code says so."""
+    found = _command(monkeypatch, {"restore": AssertionError("another tape"), "gears": FINE})
+    assert found.exit_code == 1
+    assert "\nrestore\nfailed: AssertionError: another tape\n" in found.stdout
+    assert "A sentence." in found.stdout
+
+
+def test_json_is_all_there_is_on_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One object with the machine, every section and what failed."""
+    found = _command(monkeypatch, {"loop": FINE, "gears": Section("First", (APART,))}, "--json")
+    data = json.loads(found.stdout)
+    assert [each["title"] for each in data["sections"]] == ["Race", "First"]
+    assert data["failures"] == ["First: loop beside peer 3.0: 7 orders, theirs 8"]
+    assert data["machine"]["cores"] > 0
+    assert found.exit_code == 1
+
+
+def test_one_section_can_be_run_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are not begun."""
+    found = _command(monkeypatch, {"loop": FINE, "restore": AssertionError("not asked for")}, "--only", "loop")
+    assert found.exit_code == 0
+
+
+@pytest.mark.parametrize("less", [("--only", "loop"), ("--quick",)])
+def test_the_document_is_not_written_of_less_than_everything(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, less: tuple[str, ...]
+) -> None:
+    """Published figures are of all measurements at full size, in one run."""
+    monkeypatch.setattr(command, "DOCUMENT", tmp_path / "benchmarks.md")
+    assert _command(monkeypatch, {"loop": FINE}, "--write", *less).exit_code == 2
+    assert not (tmp_path / "benchmarks.md").exists()
+
+
+def test_the_document_says_where_and_what_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Everything a reader needs is written by the command: nothing is added by hand."""
+    monkeypatch.setattr(command, "ROOT", tmp_path)
+    monkeypatch.setattr(command, "DOCUMENT", tmp_path / "docs" / "benchmarks.md")
+    assert _command(monkeypatch, {"loop": Section("First", (APART,), ("Why.",))}, "--write").exit_code == 1
+    text = (tmp_path / "docs" / "benchmarks.md").read_text()
+    assert "- machine: " in text
+    assert "- failed: First: loop beside peer 3.0: 7 orders, theirs 8\n" in text
+    assert text.endswith(f"## First\n\n{markdown_table([APART])}\n\nWhy.\n\n{MEANWHILE}\n")

@@ -8,7 +8,7 @@ This is the fast path of ``Follower`` (its naive twin, see tests/parity). It doe
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 from tapeline_common.bar_block import BarBlock, Echo
@@ -50,7 +50,9 @@ class Loop:
         self._outside = {event: self._seats(event, cores, workers, outside=True) for event in AUTHOR_OF}
         self._consequence = {event: self._seats(event, cores, workers, outside=False) for event in AUTHOR_OF}
         hearing = [core for seat in self._outside[BarClosed] if (core := seat.core) is not None]
-        self._passing = [(core.passing, self.states[core.name]) for core in hearing if core.passing is not None]
+        self._passing = [
+            (core.name, core.passing, self.states[core.name]) for core in hearing if core.passing is not None
+        ]
         self.can_pass = len(self._passing) == len(hearing)
         """Whether every core that learns from bars knows how to pass over them."""
 
@@ -62,20 +64,26 @@ class Loop:
             self._keep(recorded)
         self._follow(recorded.fact)
 
-    def silent_until(self, block: BarBlock, start: int, stop: int) -> int:
-        """The row, from ``start`` to ``stop``, before which no core would say anything to any bar."""
+    def silent_until(self, block: BarBlock, start: int, stop: int, but: Collection[str] = ()) -> int:
+        """The row, from ``start`` to ``stop``, before which no core (``but`` these) would say anything to any bar."""
         block.is_echoed = False
-        for passing, state in self._passing:
-            stop = passing.silent_until(state, block, start, stop)
+        for name, passing, state in self._passing:
+            if name not in but:
+                stop = passing.silent_until(state, block, start, stop)
             if stop <= start:
                 return start
         return stop
 
-    def take(self, block: BarBlock, start: int, stop: int, last: Stamp) -> Echo | None:
-        """Let every core learn rows it is silent about, and what one of them said to each. Nothing is recorded."""
+    def take(self, block: BarBlock, start: int, stop: int, last: Stamp, but: Collection[str] = ()) -> Echo | None:
+        """Let every core (``but`` these) learn rows it is silent about. Nothing is recorded.
+
+        Returns:
+            What one of them said to each row.
+        """
         echo: Echo | None = None
-        for passing, state in self._passing:
-            echo = passing.take(state, block, start, stop, last) or echo
+        for name, passing, state in self._passing:
+            if name not in but:
+                echo = passing.take(state, block, start, stop, last) or echo
         if echo is not None:
             stamp = Stamp(last.pos + 1, last.time_ns)
             for seat in self._consequence[type(echo.last)]:

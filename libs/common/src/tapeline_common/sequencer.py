@@ -143,6 +143,12 @@ class Sequencer:
             self.versions[stream] = self.versions.get(stream, 0) + count
         self.clock_ns = max(self.clock_ns, time_ns)
 
+    def run_ahead(self, pos: int, versions: Mapping[str, int], time_ns: int) -> None:
+        """Take over the head after facts recorded elsewhere: its position, the streams they moved, their last stamp."""
+        self.pos = pos
+        self.versions.update(versions)
+        self.clock_ns = max(self.clock_ns, time_ns)
+
     def resume(self, facts: Iterable[tuple[Fact, bytes]]) -> None:
         """Take over the head of a tape from its facts and stored bytes, in order."""
         for fact, payload in facts:

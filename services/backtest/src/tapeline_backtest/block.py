@@ -19,15 +19,18 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tapeline_backtest import order_loop
 from tapeline_backtest.bar_columns import CHUNK_BARS, CLOSE, Chunk, chunks
 from tapeline_backtest.chain_block import HASH_BYTES, link_chain
 from tapeline_backtest.compiled import CompilationRefused, parameter_kinds, specialised
 from tapeline_backtest.feed import Source, gap_before
 from tapeline_backtest.filter_loop import is_exact, run
 from tapeline_backtest.machine_code import FLOAT_TABLE, FLOATS
+from tapeline_backtest.order_block import OrderPath, Told
 from tapeline_backtest.rendering import (
     AUTHOR,
     ECHO_NUMBERS,
+    Layout,
     Table,
     bar_id,
     bar_layout,
@@ -57,6 +60,9 @@ T = TypeVar("T")
 RECORDED_BYTES = 1 << 20
 """Handed to a recorder at once."""
 
+SPARE_BYTES = 128
+"""Compiled code writes an amount's digits behind the place where they end up."""
+
 WAITING_JOBS = 2
 """Chunks that may wait to be rendered; more would only fill memory."""
 
@@ -67,13 +73,19 @@ class _Pending:
 
     Attributes:
         whole: facts that are encoded already.
-        runs: of bars passed over: how many whole facts come before, first bar, number of bars, position of the first.
+        told: facts about orders, as rows.
+        runs: of bars passed over: how many told and how many whole facts come before, first bar, number of bars,
+            position of the first.
         versions: of each lane's stream before each run.
         echo_layouts, echo_rows: for each run and lane, see ``render``.
     """
 
     whole: list[bytes] = field(default_factory=list)
-    runs: list[tuple[int, int, int, int]] = field(default_factory=list)
+    told: list[Ints] = field(default_factory=list)
+    told_rows: int = 0
+    told_echoes: int = 0
+    told_gaps: int = 0
+    runs: list[tuple[int, int, int, int, int]] = field(default_factory=list)
     versions: list[list[int]] = field(default_factory=list)
     echoes: list[Echo] = field(default_factory=list)
     echo_layouts: list[list[int]] = field(default_factory=list)
@@ -87,8 +99,13 @@ class BulkTape:
     Facts that the cores said come in by ``take``, runs of bars by ``pass_over``; ``flush`` hands a chunk over.
     """
 
-    def __init__(self, sources: Sequence[Source], recorder: Recorder | None) -> None:
+    def __init__(self, sources: Sequence[Source], recorder: Recorder | None, orders: OrderPath | None = None) -> None:
         self._layouts = [bar_layout(one.instrument, one.file.facts.timeframe) for one in sources]
+        if orders is not None:
+            # In the place of echoes, of which there may be several kinds: they come behind.
+            self._layouts += [Layout((b"",), ()), *orders.layouts]
+        self._own_layouts = len(self._layouts)
+        self._prefix = np.frombuffer(bytearray(b"" if orders is None else orders.prefix), dtype=np.uint8)
         self._echo_layouts: dict[tuple[int, object], int] = {}
         self._table = table(self._layouts)
         self._lanes = len(sources)
@@ -114,7 +131,7 @@ class BulkTape:
             echoes: (lane, its first row, what was said to each of its bars).
         """
         pending = self._pending
-        pending.runs.append((len(pending.whole), first, count, pos))
+        pending.runs.append((pending.told_rows, len(pending.whole), first, count, pos))
         pending.versions.append(versions)
         layouts, rows = [-1] * self._lanes, [0] * self._lanes
         for lane, row, echo in echoes:
@@ -124,6 +141,30 @@ class BulkTape:
             pending.echoed += len(echo.chosen)
         pending.echo_layouts.append(layouts)
         pending.echo_rows.append(rows)
+
+    def tell(self, told: Told) -> None:
+        """A stretch of bars of the current chunk, with what was said about orders in it."""
+        pending = self._pending
+        layout, row = -1, 0
+        if told.echo is not None:
+            layout, row = self._echo_layout(0, told.echo), pending.echoed - told.start
+            pending.echoes.append(told.echo)
+            pending.echoed += len(told.echo.chosen)
+            told.rows[:, order_loop.ECHO] = told.rows[:, order_loop.BAR] + row
+            echoes = told.rows[:, order_loop.LAYOUT] == order_loop.ECHOES
+            told.rows[echoes, order_loop.LAYOUT] = layout
+            pending.told_echoes += int(np.count_nonzero(echoes))
+        whole = len(pending.whole)
+        # First a run without bars: whole facts of before come before any that is told.
+        for rows, first, count, pos, version in [(0, told.start, 0, 0, 0), *told.runs.tolist()]:
+            pending.runs.append((pending.told_rows + rows, whole, first, count, pos))
+            pending.versions.append([version])
+            pending.echo_layouts.append([layout])
+            pending.echo_rows.append([row])
+        pending.whole.extend(told.gaps)
+        pending.told_gaps += len(told.gaps)
+        pending.told.append(told.rows)
+        pending.told_rows += len(told.rows)
 
     def _echo_layout(self, lane: int, echo: Echo) -> int:
         last = echo.last
@@ -140,8 +181,8 @@ class BulkTape:
         while len(self._jobs) >= WAITING_JOBS:
             self._jobs.pop(0).result()
         pending, self._pending = self._pending, _Pending()
-        largest = max(one.size for one in self._layouts)
-        self._jobs.append(self._thread.submit(self._write, chunk, pending, self._table, largest))
+        sizes = np.array([one.size for one in self._layouts], dtype=np.int64)
+        self._jobs.append(self._thread.submit(self._write, chunk, pending, self._table, sizes))
 
     def head(self) -> bytes:
         """The hash after everything flushed so far."""
@@ -152,14 +193,14 @@ class BulkTape:
     def close(self) -> None:
         self._thread.shutdown()
 
-    def _write(self, chunk: Chunk | None, pending: _Pending, layouts: Table, largest: int) -> None:
+    def _write(self, chunk: Chunk | None, pending: _Pending, layouts: Table, sizes: Ints) -> None:
         # A writable array, as the rendered ones are: compiled code is specific to that.
         whole = np.frombuffer(bytearray().join(pending.whole), dtype=np.uint8)
         whole_ends = np.cumsum([len(payload) for payload in pending.whole], dtype=np.int64)
         if chunk is None:
             payloads, ends = whole, whole_ends
         else:
-            payloads, ends = self._render(chunk, pending, whole, whole_ends, layouts, largest)
+            payloads, ends = self._render(chunk, pending, whole, whole_ends, layouts, sizes)
         if self._recorder is None:
             if len(ends):
                 self._chain(self._head, payloads, ends)
@@ -175,22 +216,27 @@ class BulkTape:
             start, first = stop, after
 
     def _render(
-        self, chunk: Chunk, pending: _Pending, whole: Bytes, whole_ends: Ints, layouts: Table, largest: int
+        self, chunk: Chunk, pending: _Pending, whole: Bytes, whole_ends: Ints, layouts: Table, sizes: Ints
     ) -> tuple[Bytes, Ints]:
-        bars = sum(run[2] for run in pending.runs)
-        facts = bars + pending.echoed
-        out = np.empty(len(whole) + facts * largest + len(chunk.texts), dtype=np.uint8)
-        ends = np.empty(len(whole_ends) + facts, dtype=np.int64)
+        bars = sum(run[3] for run in pending.runs)
+        told = np.concatenate(pending.told) if pending.told else np.empty((0, order_loop.ROW), dtype=np.int64)
+        facts = bars + pending.echoed - pending.told_echoes
+        in_runs = np.concatenate([sizes[: self._lanes], sizes[self._own_layouts :]]).max()
+        most = len(whole) + facts * int(in_runs) + int(sizes[told[:, order_loop.LAYOUT]].sum()) + len(chunk.texts)
+        out = np.empty(most + SPARE_BYTES, dtype=np.uint8)
+        ends = np.empty(len(whole_ends) + facts + len(told) - pending.told_gaps, dtype=np.int64)
         numbers = [echo.numbers for echo in pending.echoes] or [np.empty((0, ECHO_NUMBERS))]
         chosen = [echo.chosen for echo in pending.echoes] or [np.empty(0, dtype=np.int64)]
         size = compiled_render()(
             out,
             ends,
             # The last run has no bars: it copies the whole facts that are left.
-            np.array([*pending.runs, (len(whole_ends), 0, 0, 0)], dtype=np.int64),
+            np.array([*pending.runs, (len(told), len(whole_ends), 0, 0, 0)], dtype=np.int64),
             _by_lane(pending.versions, self._lanes),
             _by_lane(pending.echo_layouts, self._lanes),
             _by_lane(pending.echo_rows, self._lanes),
+            told,
+            self._prefix,
             whole,
             whole_ends,
             chunk.lanes,
@@ -261,6 +307,7 @@ class BlockRun:
         loop: has heard the opening facts; its sequencer chains through ``tape``.
         hours: when instruments trade that do not always: what lies outside is no gap.
         progress: called after each chunk with the number of bars so far.
+        orders: runs through stretches of bars with orders in them, where the run is one for that.
 
     Attributes:
         passed: bars that were passed over.
@@ -274,8 +321,10 @@ class BlockRun:
         hours: Mapping[InstrumentId, Hours],
         progress: Callable[[int], None] | None = None,
         chunk_bars: int = CHUNK_BARS,
+        orders: OrderPath | None = None,
     ) -> None:
         self.passed = 0
+        self._orders = orders
         self._loop = loop
         self._sources = sources
         self._tape = tape
@@ -305,6 +354,13 @@ class BlockRun:
             while next_gap < len(gaps) and gaps[next_gap] < k:
                 next_gap += 1
             limit = gaps[next_gap] if next_gap < len(gaps) else bars
+            if self._orders is not None:
+                after, told = self._orders.run(chunk, blocks[0], k, bars)
+                if told is not None:
+                    self._tape.tell(told)
+                    self.passed += after - k
+                    next_rows[0] = k = after
+                    continue
             stop = self._silent_until(blocks, order, next_rows, chunk.first_rows, k, limit)
             if stop > k:
                 self._pass_over(chunk, blocks, order, next_rows, k, stop)

@@ -132,6 +132,83 @@ _compress = Intrinsic(_generate_compress)
 
 _START = np.array(_LANES, dtype=np.uint32)
 _LANE_OF = np.array(_WORD_LANES, dtype=np.int64)
+_CONSTANTS = np.array(_ROUND_CONSTANTS, dtype=np.uint32)
+
+
+def _compress_plain(state: Any, data: Bytes, offset: int, blocks: int) -> None:
+    """``_compress`` in ordinary arithmetic, for processors without the instructions (FIPS 180-4, section 6.2.2)."""
+    words = np.empty(64, dtype=np.uint32)
+    for block in range(blocks):
+        start = offset + block * BLOCK_BYTES
+        for index in range(16):
+            place = start + 4 * index
+            words[index] = (
+                (np.uint32(data[place]) << np.uint32(24))
+                | (np.uint32(data[place + 1]) << np.uint32(16))
+                | (np.uint32(data[place + 2]) << np.uint32(8))
+                | np.uint32(data[place + 3])
+            )
+        for index in range(16, 64):
+            early, late = words[index - 15], words[index - 2]
+            small = _rotated(early, 7) ^ _rotated(early, 18) ^ (early >> np.uint32(3))
+            large = _rotated(late, 17) ^ _rotated(late, 19) ^ (late >> np.uint32(10))
+            words[index] = words[index - 16] + small + words[index - 7] + large
+        f, e, b, a = state[0], state[1], state[2], state[3]
+        h, g, d, c = state[4], state[5], state[6], state[7]
+        for index in range(64):
+            mixed = _rotated(e, 6) ^ _rotated(e, 11) ^ _rotated(e, 25)
+            first = np.uint32(h + mixed + ((e & f) ^ (~e & g)) + _CONSTANTS[index] + words[index])
+            mixed = _rotated(a, 2) ^ _rotated(a, 13) ^ _rotated(a, 22)
+            second = np.uint32(mixed + ((a & b) ^ (a & c) ^ (b & c)))
+            h, g, f, e = g, f, e, np.uint32(d + first)
+            d, c, b, a = c, b, a, np.uint32(first + second)
+        for lane, word in enumerate((f, e, b, a, h, g, d, c)):
+            state[lane] += word
+
+
+def _rotated(word: Any, count: int) -> Any:
+    return np.uint32((word >> np.uint32(count)) | (word << np.uint32(32 - count)))
+
+
+def has_sha_instructions() -> bool:
+    """Whether this processor has the SHA Extensions."""
+    features = binding.get_host_cpu_features()
+    return bool(features.get("sha") and features.get("avx"))
+
+
+_mix: Any = _compress if has_sha_instructions() else _compress_plain
+
+
+def sha256(data: Bytes, size: int, digest: Bytes) -> None:
+    """The hash of the first ``size`` bytes, into ``digest``, of shape (32,)."""
+    state = np.empty(8, dtype=np.uint32)
+    for lane in range(8):
+        state[lane] = _START[lane]
+    whole = size // BLOCK_BYTES
+    _mix(state, data, 0, whole)
+    last_blocks = np.zeros(2 * BLOCK_BYTES, dtype=np.uint8)
+    filled = size - whole * BLOCK_BYTES
+    for index in range(filled):
+        last_blocks[index] = data[whole * BLOCK_BYTES + index]
+    _finish(state, last_blocks, filled, size, digest)
+
+
+def _finish(state: Any, last_blocks: Bytes, filled: int, size: int, digest: Bytes) -> None:
+    """Pad and mix what is left of a message of ``size`` bytes, and write the hash."""
+    last_blocks[filled] = 0x80
+    padded = BLOCK_BYTES if filled < BLOCK_BYTES - LENGTH_BYTES else 2 * BLOCK_BYTES
+    for index in range(filled + 1, padded - LENGTH_BYTES):
+        last_blocks[index] = 0
+    bits = size * 8
+    for index in range(LENGTH_BYTES):
+        last_blocks[padded - 1 - index] = (bits >> (8 * index)) & 255
+    _mix(state, last_blocks, 0, padded // BLOCK_BYTES)
+    for index in range(8):
+        number = state[_LANE_OF[index]]
+        digest[4 * index] = number >> 24
+        digest[4 * index + 1] = (number >> 16) & 255
+        digest[4 * index + 2] = (number >> 8) & 255
+        digest[4 * index + 3] = number & 255
 
 
 def chain_block(head: Bytes, payloads: Bytes, ends: Ints) -> None:
@@ -156,30 +233,17 @@ def chain_block(head: Bytes, payloads: Bytes, ends: Ints) -> None:
         if end - start >= BLOCK_BYTES - HASH_BYTES:
             for index in range(BLOCK_BYTES - HASH_BYTES):
                 last_blocks[HASH_BYTES + index] = payloads[start + index]
-            _compress(state, last_blocks, 0, 1)
+            _mix(state, last_blocks, 0, 1)
             position = start + BLOCK_BYTES - HASH_BYTES
             whole = (end - position) // BLOCK_BYTES
-            _compress(state, payloads, position, whole)
+            _mix(state, payloads, position, whole)
             position += whole * BLOCK_BYTES
             filled = 0
         while position < end:
             last_blocks[filled] = payloads[position]
             filled += 1
             position += 1
-        last_blocks[filled] = 0x80
-        size = BLOCK_BYTES if filled < BLOCK_BYTES - LENGTH_BYTES else 2 * BLOCK_BYTES
-        for index in range(filled + 1, size - LENGTH_BYTES):
-            last_blocks[index] = 0
-        bits = (end - start + HASH_BYTES) * 8
-        for index in range(LENGTH_BYTES):
-            last_blocks[size - 1 - index] = (bits >> (8 * index)) & 255
-        _compress(state, last_blocks, 0, size // BLOCK_BYTES)
-        for index in range(8):
-            number = state[_LANE_OF[index]]
-            head[4 * index] = number >> 24
-            head[4 * index + 1] = (number >> 16) & 255
-            head[4 * index + 2] = (number >> 8) & 255
-            head[4 * index + 3] = number & 255
+        _finish(state, last_blocks, filled, end - start + HASH_BYTES, head)
         start = end
 
 
@@ -198,12 +262,6 @@ def chain_with_hashlib(head: Bytes, payloads: Bytes, ends: Ints) -> None:
         digest = hashlib.sha256(digest + data[start:end]).digest()
         start = end
     head[:] = np.frombuffer(digest, dtype=np.uint8)
-
-
-def has_sha_instructions() -> bool:
-    """Whether this processor has the SHA Extensions."""
-    features = binding.get_host_cpu_features()
-    return bool(features.get("sha") and features.get("avx"))
 
 
 def link_chain() -> Callable[[Bytes, Bytes, Ints], None]:

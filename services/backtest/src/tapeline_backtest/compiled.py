@@ -10,6 +10,7 @@ source, no reassociation, no fused multiply-add, errors as in Python. What could
 
 from __future__ import annotations
 
+import ast
 import builtins
 import dis
 import importlib.util
@@ -174,8 +175,13 @@ def _template_text(template: str) -> str:
     found = importlib.util.find_spec(template)
     assert found is not None, f"{template} is part of this package"
     assert found.origin is not None, f"{template} is a file"
-    lines = Path(found.origin).read_text(encoding="utf-8").splitlines(keepends=True)
-    return "".join(line for line in lines if not line.startswith(("from __future__", "from tapeline_backtest")))
+    text = Path(found.origin).read_text(encoding="utf-8")
+    lines = text.splitlines(keepends=True)
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith(("__future__", "tapeline_backtest")):
+            assert node.end_lineno is not None, "the parser says where a statement ends"
+            lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
+    return "".join(lines)
 
 
 def _code_parts(code: CodeType) -> tuple[str, ...]:

@@ -160,7 +160,8 @@ def market_of(source: Source, plan: Plan) -> Market:
     )
 
 
-def _scaled(column: Whole, decimals: int) -> Ints:
+def scaled(column: Whole, decimals: int) -> Ints:
+    """The same numbers in a finer unit. Raises ``KernelRefused``."""
     factor = 10 ** (decimals - column.decimals)
     if int(np.max(np.abs(column.units), initial=0)) * factor >= MOST:
         raise KernelRefused(KernelFault.TOO_MANY_DIGITS, f"volumes need more than 18 digits ({decimals} decimals)")
@@ -473,7 +474,7 @@ def run(plan: Plan, market: Market, *, record: bool) -> Outcome:
     rows = 2 * len(market) if record else 0
     orders, fills = np.empty((rows, 2), dtype=np.int64), np.empty((rows, loop.FILL), dtype=np.int64)
     daily = np.empty(len(market.day_ends), dtype=np.float64)
-    allowed = market.close_ns if market.allowed is None else _scaled(market.allowed, units.quantity)
+    allowed = market.close_ns if market.allowed is None else scaled(market.allowed, units.quantity)
     status = kernel(
         memory_of(plan.strategy, plan.parameters),
         tuple(plan.parameters.values()),

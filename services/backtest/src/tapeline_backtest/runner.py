@@ -43,6 +43,7 @@ class Finished:
 
     Attributes:
         passed: bars that block mode passed over.
+        passed_orders: orders that lived and ended within them.
         states: of every core at the end, by author, where they are in this process.
     """
 
@@ -52,6 +53,7 @@ class Finished:
     tape_hash: str | None
     elapsed_s: float
     passed: int = 0
+    passed_orders: int = 0
     states: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -66,7 +68,9 @@ def run_loop(script: Iterable[Outside], progress: Progress | None = None, record
             progress(said)
     elapsed_s = time.perf_counter() - started
     sequencer = loop.sequencer
-    return Finished(collected, loop.states["ledger"], sequencer.pos, sequencer.hash.hex(), elapsed_s, 0, loop.states)
+    return Finished(
+        collected, loop.states["ledger"], sequencer.pos, sequencer.hash.hex(), elapsed_s, states=loop.states
+    )
 
 
 def run_blocks(
@@ -78,12 +82,14 @@ def run_blocks(
 ) -> Finished:
     """The same script by block mode: the same tape, found faster on long files. Compiled code is loaded here."""
     from tapeline_backtest.block import BlockRun, BulkTape, prepare
+    from tapeline_backtest.order_block import order_path
 
     prepare(opening)
     collected = Collected()
     loop = _loop(collected, None)
     assert loop.can_pass, "every core of a replay knows how to pass over bars"
-    tape = BulkTape(sources, recorder)
+    orders = order_path(opening, sources, loop, collected)
+    tape = BulkTape(sources, recorder, orders)
     loop.sequencer.link = tape.take
     started = time.perf_counter()
     interval_s = sys.getswitchinterval()
@@ -92,14 +98,23 @@ def run_blocks(
         for outside in opening_script(opening, sources):
             loop.say(outside.author, outside.event, outside.id, outside.time_ns)
         tape.flush(None)
-        run = BlockRun(loop, sources, tape, hours_of(opening), progress, chunk_bars)
+        run = BlockRun(loop, sources, tape, hours_of(opening), progress, chunk_bars, orders)
         run.run()
         tape_hash = tape.head().hex()
     finally:
         tape.close()
         sys.setswitchinterval(interval_s)
     elapsed_s = time.perf_counter() - started
-    return Finished(collected, loop.states["ledger"], loop.sequencer.pos, tape_hash, elapsed_s, run.passed, loop.states)
+    return Finished(
+        collected,
+        loop.states["ledger"],
+        loop.sequencer.pos,
+        tape_hash,
+        elapsed_s,
+        run.passed,
+        0 if orders is None else orders.orders,
+        loop.states,
+    )
 
 
 def _loop(collected: Collected, recorder: Recorder | None) -> Loop:

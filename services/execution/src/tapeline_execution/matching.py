@@ -60,13 +60,13 @@ def prices_of(bar: BarClosed) -> Prices:
 def taker_price(price: Decimal, side: Side, costs: Costs) -> Decimal:
     """``price · (1 ± slippage_bps / 10 000)``, then to the next tick, both against the side."""
     if costs.slippage_bps:
-        price = plain(price * (1 + side.sign * costs.slippage_bps.scaleb(-4)))
+        price = price * (1 + side.sign * costs.slippage_bps.scaleb(-4))
     return adverse_tick(price, side, costs.tick)
 
 
 def adverse_tick(price: Decimal, side: Side, tick: Decimal | None) -> Decimal:
-    """The price on the grid that is not better for the side: up for a buy, down for a sell."""
-    return round_up(price, tick) if side is Side.BUY else round_down(price, tick)
+    """The price on the grid that is not better for the side: up for a buy, down for a sell. One text per price."""
+    return plain(round_up(price, tick) if side is Side.BUY else round_down(price, tick))
 
 
 def is_beyond(side: Side, price: Decimal, limit: Decimal) -> bool:
