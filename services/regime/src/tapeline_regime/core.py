@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -34,7 +35,7 @@ from tapeline_common.events import (
     TrainingRequested,
 )
 from tapeline_common.values import InstrumentId, ModelId, PromotionRefusal, Regime
-from tapeline_regime.features import FeatureState
+from tapeline_regime.features import SEED_RETURNS, FeatureState
 from tapeline_regime.filtering import Prepared, prepare, step
 from tapeline_regime.model import ModelFault, RegimeModel, check
 
@@ -154,20 +155,31 @@ def take_bars(state: State, block: BarBlock, start: int, stop: int, _last: Stamp
         return None
     if watched.current is not None:
         return _echo(watched, block, start, stop)
+    is_warm = watched.prepared is None and watched.features.returns >= SEED_RETURNS
+    if is_warm and block.bar_filter() is not None:
+        _observe(watched, block, start, stop)
+        return None
     for row, close in enumerate(block.closes[start:stop].tolist(), start):
         _take_close(watched, close, block.open_ns[row])
     return None
 
 
+def _observe(watched: Watched, block: BarBlock, start: int, stop: int) -> tuple[Any, Any]:
+    """Take the bars' closes; returns their beliefs and log likelihoods, of which there are none without a model."""
+    bar_filter = block.bar_filter()
+    assert bar_filter is not None, "the caller has asked"
+    observations, beliefs, log_likelihoods = bar_filter(watched.features, watched.prepared, watched.belief, start, stop)
+    kept = slice(max(start, stop - watched.settings.train_bars), stop)
+    watched.closes.extend(block.closes[kept].tolist())
+    watched.opens_ns.extend(block.open_ns[kept])
+    watched.observations.extend(zip(*observations[kept.start - start :].T.tolist(), strict=True))
+    watched.since_request += stop - start
+    return beliefs, log_likelihoods
+
+
 def _echo(watched: Watched, block: BarBlock, start: int, stop: int) -> Echo:
     """Filter the bars, and say to each what its regime is."""
-    bar_filter = block.bar_filter()
-    assert bar_filter is not None, "silent_until refused a block without a filter"
-    observations, beliefs, log_likelihoods = bar_filter(watched.features, watched.prepared, watched.belief, start, stop)
-    watched.closes.extend(block.closes[start:stop].tolist())
-    watched.opens_ns.extend(block.open_ns[start:stop])
-    watched.observations.extend(map(tuple, observations.tolist()))
-    watched.since_request += stop - start
+    beliefs, log_likelihoods = _observe(watched, block, start, stop)
     bull, bear, chop = beliefs[-1].tolist()
     watched.belief, watched.log_likelihood = (bull, bear, chop), float(log_likelihoods[-1])
     watched.said_unknown = False
