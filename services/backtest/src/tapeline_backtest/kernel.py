@@ -27,7 +27,7 @@ from tapeline_backtest import kernel_loop as loop
 from tapeline_backtest.compiled import Columns, CompilationRefused, memory_of, parameter_kinds, specialised
 from tapeline_backtest.exact import Limbs, NotExact, Whole, allowances, decimals_of, price_columns
 from tapeline_backtest.feed import Source
-from tapeline_backtest.machine_code import FLOATS, INT_TABLE, INTS, NOTHING
+from tapeline_backtest.machine_code import FLOATS, INT_TABLE, INTS
 from tapeline_backtest.wide import BASE, HIGHEST
 from tapeline_common.events import (
     AccountFunded,
@@ -445,7 +445,7 @@ def _compiled(strategy: Strategy) -> Any:
         strategy,
         ("tapeline_backtest.scan_loop", "tapeline_backtest.wide", "tapeline_backtest.kernel_loop"),
         "run",
-        NOTHING,
+        "int64",
         *(FLOATS, parameter_kinds(strategy), (FLOATS,) * 5, (INTS,) * 6),
         *(INTS, INTS, INTS, FLOATS, INT_TABLE, INT_TABLE, FLOATS),
     )
