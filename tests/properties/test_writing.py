@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from decimal import Decimal
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ LARGEST = HIGHEST * BASE - 1
 @cache
 def compiled(name: str) -> Routine:
     """One of the writers; not at import, which would compile when tests are collected."""
-    of = {
+    of: dict[str, tuple[Any, ...]] = {
         "amount": (writing.write_amount, "int64", BYTES, "int64", "int64", "int64", "int64"),
         "int": (writing.write_int, "int64", BYTES, "int64", "int64"),
         "sha256": (chain_block.sha256, NOTHING, BYTES, "int64", BYTES),

@@ -22,6 +22,8 @@ Floats = NDArray[np.float64]
 
 CHUNK_BARS = 8_192
 
+SPARE_BYTES = 16
+
 CLOSE = NUMBER_COLUMNS.index("close")
 
 
@@ -39,7 +41,8 @@ class Chunk:
         gaps: k of every bar that comes after missing ones, in order.
         open_ns, close_ns: shape (rows,), UTC ns.
         numbers: shape (5, rows): open, high, low, close, volume.
-        texts, text_starts: the numbers as printed; number n of row r is ``text_starts[n, r]`` to ``[n, r + 1]``.
+        texts, text_starts: the numbers as printed; number n of row r is ``text_starts[n, r]`` to ``[n, r + 1]``. Behind
+            the last one there are ``SPARE_BYTES`` more, for those who copy in strides.
     """
 
     sources: Sequence[Source]
@@ -119,7 +122,7 @@ def _chunk(sources: Sequence[Source], lanes: Ints, begun: list[int], counts: lis
             text_starts[index, row : after + 1] = starts + written
             texts.append(joined)
             written += len(joined)
-    joined_texts = np.concatenate(texts)
+    joined_texts = np.concatenate([*texts, np.zeros(SPARE_BYTES, dtype=np.uint8)])
     return Chunk(
         sources=sources,
         lanes=lanes,

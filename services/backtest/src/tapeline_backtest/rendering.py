@@ -33,7 +33,7 @@ from tapeline_backtest.order_loop import (
     TIME_NS,
     VERSION,
 )
-from tapeline_backtest.writing import LETTERS, copy, write_amount, write_int
+from tapeline_backtest.writing import LETTERS, STRIDE, copy, copy_short, write_amount, write_int
 from tapeline_common.events import BarClosed, RegimeUpdated, stream_of
 from tapeline_common.values import DecimalText, InstrumentId, Regime
 from tapeline_common.wire import Fact, encode
@@ -157,7 +157,7 @@ class Table:
     """Several layouts as compiled code takes them.
 
     Attributes:
-        text, ends: all pieces behind each other, and where each ends.
+        text, ends: all pieces behind each other (and room for ``copy_short``), and where each ends.
         first_piece, first_field: of each layout, and behind them how many there are.
         fields: shape (fields, 3), as in ``Field``.
     """
@@ -172,7 +172,7 @@ class Table:
 def table(layouts: Sequence[Layout]) -> Table:
     pieces = [piece for one in layouts for piece in one.pieces]
     return Table(
-        np.frombuffer(bytearray().join(pieces), dtype=np.uint8),
+        np.frombuffer(bytearray().join([*pieces, bytes(STRIDE)]), dtype=np.uint8),
         np.cumsum([len(piece) for piece in pieces], dtype=np.int64),
         np.cumsum([0, *(len(one.pieces) for one in layouts)], dtype=np.int64),
         np.array([field for one in layouts for field in one.fields], dtype=np.int64),
@@ -222,6 +222,7 @@ def _write_fact(
     out: Bytes,
     at: int,
     row: Ints,
+    written: Ints,
     bar: int,
     echo: int,
     choice: int,
@@ -238,19 +239,28 @@ def _write_fact(
     names: Bytes,
     name_starts: Ints,
 ) -> int:
-    """One fact: what its layout says of the places of ``row``."""
+    """One fact: what its layout says of the places of ``row``.
+
+    Args:
+        written: of each place its latest number, and where that begins and ends in ``out``: most are written again.
+    """
     layout = row[LAYOUT]
     piece = first_piece[layout]
     start = piece_ends[piece - 1] if piece > 0 else 0
     for index in range(first_field[layout], first_field[layout + 1]):
-        at = copy(out, at, text, start, piece_ends[piece])
+        at = copy_short(out, at, text, start, piece_ends[piece])
         start = piece_ends[piece]
         piece += 1
         kind, place, number = fields[index, 0], fields[index, 1], fields[index, 2]
         if kind == INTEGER:
+            if written[place, 0] == row[place]:
+                at = copy_short(out, at, out, written[place, 1], written[place, 2])
+                continue
+            written[place, 0], written[place, 1] = row[place], at
             at = write_int(out, at, row[place])
+            written[place, 2] = at
         elif kind == PRINTED:
-            at = copy(out, at, printed, printed_starts[number, bar], printed_starts[number, bar + 1])
+            at = copy_short(out, at, printed, printed_starts[number, bar], printed_starts[number, bar + 1])
         elif kind == ECHOED:
             number += echo * ECHO_NUMBERS
             at = copy(out, at, echo_text, echo_starts[number], echo_starts[number + 1] - 1)
@@ -260,7 +270,7 @@ def _write_fact(
             at = write_amount(out, at, row[place], row[place + 1], number)
         else:
             at = _write_client(out, at, prefix, row[ORDER_POS], row[APPROVAL_POS])
-    return copy(out, at, text, start, piece_ends[piece])
+    return copy_short(out, at, text, start, piece_ends[piece])
 
 
 def render(
@@ -306,7 +316,8 @@ def render(
             next of them.
         lanes, rows: lane and row of each bar in the order of the tape; a lane's number is that of its bars' layout.
         open_ns, close_ns: by row.
-        printed, printed_starts: printed number n of row r is ``printed_starts[n, r]`` to ``printed_starts[n, r + 1]``.
+        printed, printed_starts: printed number n of row r is ``printed_starts[n, r]`` to ``printed_starts[n, r + 1]``;
+            behind the last one there is room for ``copy_short``.
         echo_text, echo_starts: from ``printed_numbers``, and ``chosen`` of each echo.
         text, piece_ends, first_piece, fields, first_field: a ``Table``.
         names, name_starts: what ``chosen`` chooses from.
@@ -320,6 +331,7 @@ def render(
     begin = 0
     rendered = 0
     row = np.zeros(ROW, dtype=np.int64)
+    written = np.full((ROW, 3), -1, dtype=np.int64)
     for run in range(len(runs)):
         while rendered < runs[run, 0]:
             one = told[rendered]
@@ -335,6 +347,7 @@ def render(
                 out,
                 at,
                 one,
+                written,
                 one[BAR],
                 one[ECHO],
                 one[REGIME],
@@ -375,6 +388,7 @@ def render(
                     out,
                     at,
                     row,
+                    written,
                     place,
                     echo,
                     chosen[echo] if row[LAYOUT] != lane else 0,

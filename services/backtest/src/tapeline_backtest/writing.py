@@ -18,6 +18,9 @@ Bytes = NDArray[np.uint8]
 LETTERS: Final = 48
 """No number is longer: two limbs have 37 digits, a float at most 26 letters."""
 
+STRIDE: Final = 16
+"""``copy_short`` reads and writes so many bytes at once, and up to one less beyond the end."""
+
 _BILLION: Final = 10**9
 
 _PAIRS = np.frombuffer(bytearray("".join(f"{number:02}" for number in range(100)).encode()), dtype=np.uint8)
@@ -45,6 +48,29 @@ def _generate_copy(_typing: Any, out: Any, at: Any, text: Any, start: Any, size:
 _copy = Intrinsic(_generate_copy)
 
 
+def _generate_stride(_typing: Any, out: Any, at: Any, text: Any, start: Any) -> Any:
+    """Copy ``STRIDE`` bytes in one move."""
+    from llvmlite import ir
+    from numba import types
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte, wide = ir.IntType(8).as_pointer(), ir.VectorType(ir.IntType(8), STRIDE).as_pointer()
+
+        def pointer(place: int) -> Any:
+            array = context.make_array(signature.args[place])(context, builder, arguments[place])
+            return builder.bitcast(builder.gep(builder.bitcast(array.data, byte), [arguments[place + 1]]), wide)
+
+        moved = builder.load(pointer(2))
+        moved.align = 1
+        builder.store(moved, pointer(0)).align = 1
+        return context.get_dummy_value()
+
+    return types.void(out, at, text, start), generate
+
+
+_stride = Intrinsic(_generate_stride)
+
+
 @inlined
 def copy(out: Bytes, at: int, text: Bytes, start: int, stop: int) -> int:
     """Write part of another array; returns where it ends."""
@@ -52,12 +78,34 @@ def copy(out: Bytes, at: int, text: Bytes, start: int, stop: int) -> int:
     return at + stop - start
 
 
+@inlined
+def copy_short(out: Bytes, at: int, text: Bytes, start: int, stop: int) -> int:
+    """``copy`` for text of a few letters, with room for one stride behind both ends."""
+    end = at + stop - start
+    while at < end:
+        _stride(out, at, text, start)
+        at += STRIDE
+        start += STRIDE
+    return end
+
+
 def write_int(out: Bytes, at: int, number: int) -> int:
     """A whole number from 0 on; returns where it ends."""
     if number >= _BILLION:
-        at = write_int(out, at, number // _BILLION)
+        billions = number // _BILLION
+        if billions >= _BILLION:
+            out[at] = 48 + billions // _BILLION
+            _write_nine(out, at + 1, billions % _BILLION)
+            at += 10
+        else:
+            at = _write_below_billion(out, at, billions)
         _write_nine(out, at, number % _BILLION)
         return at + 9
+    return _write_below_billion(out, at, number)
+
+
+@inlined
+def _write_below_billion(out: Bytes, at: int, number: int) -> int:
     size = 1
     power = 10
     while number >= power:
