@@ -29,7 +29,7 @@ max_open_positions = 10
 max_daily_loss = "1000000"
 max_drawdown = "1000000"
 [regime]
-train_bars = 300
+train_bars = 1000
 refit_bars = 100000000
 [[instrument]]
 name = "BTC/USD"

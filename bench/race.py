@@ -26,6 +26,7 @@ from bench.rounds import (
     row,
     same_orders,
     same_result,
+    same_result_with_regimes,
     same_tape,
 )
 
@@ -60,7 +61,15 @@ def measure_year(bars: int, rounds: int, say: Say) -> Section:
     rows = [
         *_speeds(runs, (BLOCKS, FULL, BAR_BY_BAR), bars),
         row(BLOCKS, "bars/s", runs, (BLOCKS, BAR_BY_BAR), bars_per_s(bars), same_tape, "same tape"),
-        row(FULL, "bars/s", runs, (FULL, BLOCKS), bars_per_s(bars), same_result, "same orders and equity"),
+        row(
+            FULL,
+            "bars/s",
+            runs,
+            (FULL, BLOCKS),
+            bars_per_s(bars),
+            same_result_with_regimes(bars),
+            "same orders and equity, a regime at every bar",
+        ),
     ]
     for peer, (check, agreed) in RULES.items():
         rows.append(row("whole process, --blocks", "s", runs, (BLOCKS, peer), process_s, check, agreed))

@@ -15,7 +15,16 @@ from bench import bars, floor, kept_code, ours, processes, sweeps
 from bench.bars import repeated_bars, synthetic_bars
 from bench.environments import Missing
 from bench.processes import Ended, Failed, run
-from bench.rounds import Command, in_rounds, process_s, row, same_orders, same_result, same_tape
+from bench.rounds import (
+    Command,
+    in_rounds,
+    process_s,
+    row,
+    same_orders,
+    same_result,
+    same_result_with_regimes,
+    same_tape,
+)
 
 PLAIN = (sys.executable, "-I", "-S", "-c")
 SAYS = 'print("loading"); print(\'{"elapsed_s": 0.5, "orders": 7}\')'
@@ -198,6 +207,14 @@ def test_results_are_compared_to_half_a_cent() -> None:
     assert same_result(SAME, RICHER) == "final equity 10.00, theirs 10.01"
     assert same_result(SAME, MORE) == "7 orders, theirs 8"
     assert [same_tape(SAME, ALIKE), same_tape(SAME, OTHER)] == [None, "not the same tape"]
+
+
+def test_a_filter_that_never_began_is_no_filter() -> None:
+    """The row with regimes stands only if they were said to nearly every bar."""
+    check = same_result_with_regimes(100)
+    filtered, idle, plain = (ended({"orders": 7, "final_equity": "10.00", "facts": facts}) for facts in (291, 203, 200))
+    assert check(filtered, plain) is None
+    assert check(idle, plain) == "3 facts more, for 100 bars"
 
 
 @pytest.mark.parametrize(

@@ -173,15 +173,22 @@ def draw(closes: Any, start: int, stop: int, day: int, day_ends: Any, seat: Any,
     while 0 <= day_ends[day] < stop:
         daily[day] = cash + held * closes[day_ends[day]]
         day += 1
+    # The deepest fall from a high is to the lowest point before the next high: one comparison a bar.
     peak, worst = seat[PEAK], seat[WORST]
+    low = peak
     for bar in range(start if held != 0.0 else stop - 1, stop):
         equity = cash + held * closes[bar]
         if equity > peak:
-            peak = equity
-        elif peak > 0.0 and peak - equity > worst * peak:
-            worst = (peak - equity) / peak
-    seat[PEAK], seat[WORST] = peak, worst
+            worst = deeper(peak, low, worst)
+            peak = low = equity
+        low = equity if equity < low else low
+    seat[PEAK], seat[WORST] = peak, deeper(peak, low, worst)
     return day
+
+
+def deeper(peak: float, low: float, worst: float) -> float:
+    """The larger of a fall and the worst one before it, as fractions of their highs."""
+    return (peak - low) / peak if peak > 0.0 and peak - low > worst * peak else worst
 
 
 def show(book: Any, seat: Any) -> None:
