@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapeline_backtest import compiled
+from tapeline_backtest import compiled, machine_code
 from tapeline_backtest.compiled import CompilationFault, CompilationRefused
 from tapeline_strategy import ema_cross, momentum_breakout, trend_follow
 from tapeline_strategy.sdk import Strategy, validate
@@ -115,11 +115,23 @@ def test_an_empty_stretch_moves_nothing() -> None:
     assert memory.tolist() == [0.0, 0.0, 0.0]
 
 
-def test_no_multiply_and_add_is_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_multiply_and_add_is_fused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A fused multiply-add rounds once where the interpreter rounds twice: the machine code has none."""
-    monkeypatch.setattr(compiled, "_kept", lambda _name, _text: None)  # kept code cannot be looked into
+    listings: list[str] = []
+
+    def object_code(module: Any) -> bytes:
+        listings.append(machine_code._target_machine().emit_assembly(module))
+        return made(module)
+
+    made = machine_code.object_code
+    monkeypatch.setattr(machine_code, "object_code", object_code)
+    monkeypatch.setattr(machine_code, "_loaded", {})
+    monkeypatch.setattr(machine_code, "_engine", machine_code._engine.__wrapped__)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     for strategy in BUILT_IN.values():
-        (listing,) = compiled._scan.__wrapped__(strategy).inspect_asm().values()
+        compiled._scan.__wrapped__(strategy)
+    assert len(listings) == len(BUILT_IN)
+    for listing in listings:
         assert "mul" in listing
         assert "fmadd" not in listing
         assert "fmla" not in listing
@@ -193,10 +205,11 @@ def test_exact_functions_are_compiled() -> None:
 # ---- what is kept on disk ----------------------------------------------------------------------------------------
 
 PROBE = """
+import sys
 from tapeline_backtest import compiled
 from tapeline_strategy.ema_cross import STRATEGY
-stats = compiled.scan(STRATEGY).stats
-print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
+compiled.scan(STRATEGY)
+print("compiled" if "numba" in sys.modules else "kept")
 """
 
 
@@ -207,13 +220,22 @@ def probe(folder: Path) -> str:
 
 
 def test_a_second_process_does_not_compile(tmp_path: Path) -> None:
-    """The first process compiles and keeps; the second takes what was kept."""
-    assert probe(tmp_path / "codes") == "0 1"
-    assert probe(tmp_path / "codes") == "1 0"
+    """The first process compiles and keeps; the second takes what was kept, and does without the compiler."""
+    assert probe(tmp_path / "codes") == "compiled"
+    assert probe(tmp_path / "codes") == "kept"
+
+
+def test_what_was_kept_in_part_is_compiled_anew(tmp_path: Path) -> None:
+    """Machine code cut short is never run."""
+    assert probe(tmp_path / "codes") == "compiled"
+    (kept,) = (tmp_path / "codes").rglob("*.o")
+    kept.write_bytes(kept.read_bytes()[:-1])
+    assert probe(tmp_path / "codes") == "compiled"
+    assert probe(tmp_path / "codes") == "kept"
 
 
 def test_a_folder_that_cannot_be_written_only_costs_time(tmp_path: Path) -> None:
     """Where nothing can be kept, it is compiled anew and works."""
     (tmp_path / "taken").write_text("a file, not a folder")
-    assert probe(tmp_path / "taken" / "codes") == "0 1"
-    assert probe(tmp_path / "taken" / "codes") == "0 1"
+    assert probe(tmp_path / "taken" / "codes") == "compiled"
+    assert probe(tmp_path / "taken" / "codes") == "compiled"

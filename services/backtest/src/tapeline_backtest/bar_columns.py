@@ -79,22 +79,30 @@ class Chunk:
 
 def chunks(sources: Sequence[Source], size: int = CHUNK_BARS) -> Iterator[Chunk]:
     """All bars of the sources by closing time; bars that close together in the order of the sources."""
-    lane_closes = [one.file.close_ns for one in sources]
-    close_ns = np.concatenate(lane_closes)
-    lanes = np.repeat(np.arange(len(sources)), [len(one.file) for one in sources])
-    # Stable, so that bars of the same time keep the order of their lanes.
-    order = np.argsort(close_ns, kind="stable") if len(sources) > 1 else np.arange(len(close_ns))
     begun = [0] * len(sources)
-    for first in range(0, len(order), size):
-        chosen = lanes[order[first : first + size]]
+    for chosen in _lanes(sources, size):
         counts = np.bincount(chosen, minlength=len(sources)).tolist()
-        yield _chunk(sources, lane_closes, chosen, begun, counts)
+        yield _chunk(sources, chosen, begun, counts)
         begun = [start + count for start, count in zip(begun, counts, strict=True)]
 
 
-def _chunk(
-    sources: Sequence[Source], lane_closes: list[Ints], lanes: Ints, begun: list[int], counts: list[int]
-) -> Chunk:
+def _lanes(sources: Sequence[Source], size: int) -> Iterator[Ints]:
+    """The lane of each bar in the order of the tape, ``size`` bars at a time."""
+    if len(sources) == 1:
+        bars = len(sources[0].file)
+        for first in range(0, bars, size):
+            yield np.zeros(min(size, bars - first), dtype=np.int64)
+        return
+    close_ns = np.concatenate([one.file.close_ns for one in sources])
+    lanes = np.repeat(np.arange(len(sources)), [len(one.file) for one in sources])
+    # Stable, so that bars of the same time keep the order of their lanes.
+    ordered = lanes[np.argsort(close_ns, kind="stable")].astype(np.int16)
+    del close_ns, lanes
+    for first in range(0, len(ordered), size):
+        yield ordered[first : first + size].astype(np.int64)
+
+
+def _chunk(sources: Sequence[Source], lanes: Ints, begun: list[int], counts: list[int]) -> Chunk:
     first_rows = [0, *np.cumsum(counts).tolist()]
     order = np.argsort(lanes, kind="stable") if len(sources) > 1 else np.arange(len(lanes))
     rows = np.empty(len(lanes), dtype=np.int64)
@@ -124,7 +132,7 @@ def _chunk(
         file_rows=begun,
         gaps=np.sort(order[after_gap]).tolist(),
         open_ns=open_ns,
-        close_ns=np.concatenate([lane_closes[lane][start:stop] for lane, (_, start, stop) in enumerate(spans)]),
+        close_ns=np.concatenate([one.file.closes_ns(start, stop) for one, start, stop in spans]),
         numbers=numbers,
         texts=joined_texts,
         text_starts=text_starts,

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from tapeline_backtest import order_loop
 from tapeline_backtest.bar_columns import CHUNK_BARS, CLOSE, Chunk, chunks
 from tapeline_backtest.chain_block import HASH_BYTES, link_chain
-from tapeline_backtest.compiled import CompilationRefused, numba_types, parameter_types, specialised
+from tapeline_backtest.compiled import CompilationRefused, parameter_kinds, specialised
 from tapeline_backtest.feed import Source, gap_before
 from tapeline_backtest.filter_loop import is_exact, run
+from tapeline_backtest.machine_code import FLOAT_TABLE, FLOATS
 from tapeline_backtest.order_block import OrderPath, Told
 from tapeline_backtest.rendering import (
     AUTHOR,
@@ -35,10 +36,10 @@ from tapeline_backtest.rendering import (
     Table,
     bar_id,
     bar_layout,
+    compiled_render,
     echo_layout,
     names,
     printed_numbers,
-    render,
     table,
 )
 from tapeline_common.bar_block import BarBlock, BarFilter, Echo, Steps
@@ -234,7 +235,7 @@ class BulkTape:
         runs[-1, :2] = len(told), len(whole_ends)
         numbers = [echo.numbers for echo in pending.echoes] or [np.empty((0, ECHO_NUMBERS))]
         chosen = [echo.chosen for echo in pending.echoes] or [np.empty(0, dtype=np.int64)]
-        size = render(
+        size = compiled_render()(
             out,
             ends,
             runs,
@@ -285,19 +286,9 @@ class _CompiledSteps:
 @cache
 def _ahead(strategy: Strategy) -> Any:
     """The compiled loop of a strategy, or ``None`` where its ``step`` cannot be compiled."""
-    types = numba_types()
-    numbers = types.Array(types.float64, 2, "C")
-    signature = (
-        types.float64[::1],
-        parameter_types(strategy),
-        numbers,
-        types.int64,
-        types.int64,
-        types.float64,
-        types.boolean,
-    )
+    arguments = (FLOATS, parameter_kinds(strategy), FLOAT_TABLE, "int64", "int64", "float64", "boolean")
     try:
-        return specialised(strategy, ("tapeline_backtest.ahead_loop",), "ahead", signature)
+        return specialised(strategy, ("tapeline_backtest.ahead_loop",), "ahead", ("int64", "float64"), *arguments)
     except CompilationRefused:
         return None
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
-from llvmlite import binding, ir
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from llvmlite import binding
 from numpy.typing import NDArray
+
+from tapeline_backtest.machine_code import BYTES, INTS, NOTHING, Intrinsic, Routine, routine
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -68,6 +68,9 @@ _WORD_LANES: Final = (3, 2, 7, 6, 1, 0, 5, 4)
 
 def _generate_compress(_typing: Any, state: Any, data: Any, offset: Any, blocks: Any) -> Any:
     """Mix ``blocks`` blocks of ``data`` from ``offset`` on into ``state`` (uint32[8], ordered as ``_LANES``)."""
+    from llvmlite import ir
+    from numba import types
+    from numba.core import cgutils
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         word = ir.IntType(32)
@@ -124,7 +127,7 @@ def _generate_compress(_typing: Any, state: Any, data: Any, offset: Any, blocks:
     return types.void(state, data, offset, blocks), generate
 
 
-_compress: Any = intrinsic(_generate_compress)
+_compress = Intrinsic(_generate_compress)
 
 
 _START = np.array(_LANES, dtype=np.uint32)
@@ -132,7 +135,6 @@ _LANE_OF = np.array(_WORD_LANES, dtype=np.int64)
 _CONSTANTS = np.array(_ROUND_CONSTANTS, dtype=np.uint32)
 
 
-@njit(cache=True, nogil=True)
 def _compress_plain(state: Any, data: Bytes, offset: int, blocks: int) -> None:
     """``_compress`` in ordinary arithmetic, for processors without the instructions (FIPS 180-4, section 6.2.2)."""
     words = np.empty(64, dtype=np.uint32)
@@ -164,7 +166,6 @@ def _compress_plain(state: Any, data: Bytes, offset: int, blocks: int) -> None:
             state[lane] += word
 
 
-@njit(cache=True, nogil=True)
 def _rotated(word: Any, count: int) -> Any:
     return np.uint32((word >> np.uint32(count)) | (word << np.uint32(32 - count)))
 
@@ -178,7 +179,6 @@ def has_sha_instructions() -> bool:
 _mix: Any = _compress if has_sha_instructions() else _compress_plain
 
 
-@njit(cache=True, nogil=True)
 def sha256(data: Bytes, size: int, digest: Bytes) -> None:
     """The hash of the first ``size`` bytes, into ``digest``, of shape (32,)."""
     state = np.empty(8, dtype=np.uint32)
@@ -193,7 +193,6 @@ def sha256(data: Bytes, size: int, digest: Bytes) -> None:
     _finish(state, last_blocks, filled, size, digest)
 
 
-@njit(cache=True, nogil=True)
 def _finish(state: Any, last_blocks: Bytes, filled: int, size: int, digest: Bytes) -> None:
     """Pad and mix what is left of a message of ``size`` bytes, and write the hash."""
     last_blocks[filled] = 0x80
@@ -212,7 +211,6 @@ def _finish(state: Any, last_blocks: Bytes, filled: int, size: int, digest: Byte
         digest[4 * index + 3] = number & 255
 
 
-@njit(cache=True, nogil=True)
 def chain_block(head: Bytes, payloads: Bytes, ends: Ints) -> None:
     """Continue a chain over payloads that lie one behind the other.
 
@@ -249,6 +247,12 @@ def chain_block(head: Bytes, payloads: Bytes, ends: Ints) -> None:
         start = end
 
 
+@cache
+def compiled_chain() -> Routine:
+    """``chain_block`` as machine code."""
+    return routine(chain_block, NOTHING, BYTES, BYTES, INTS, allocates=True)
+
+
 def chain_with_hashlib(head: Bytes, payloads: Bytes, ends: Ints) -> None:
     """``chain_block`` by the standard library, a fact at a time: the twin, and what runs without the instructions."""
     digest = head.tobytes()
@@ -262,5 +266,5 @@ def chain_with_hashlib(head: Bytes, payloads: Bytes, ends: Ints) -> None:
 
 def link_chain() -> Callable[[Bytes, Bytes, Ints], None]:
     """The faster of the two that this processor can run."""
-    chosen: Callable[[Bytes, Bytes, Ints], None] = chain_block if has_sha_instructions() else chain_with_hashlib
+    chosen: Callable[[Bytes, Bytes, Ints], None] = compiled_chain() if has_sha_instructions() else chain_with_hashlib
     return chosen

@@ -5,11 +5,7 @@ loop become the text of a module of their own, which numba compiles as a whole: 
 source, no reassociation, no fused multiply-add, errors as in Python. What could differ from the interpreter by a bit
 (powers, transcendental functions) is refused rather than approximated.
 
-Code is kept on disk, so that a second process does not compile again. numba keeps it beside a source file and knows
-nothing of functions that are put in from outside; hence a file per strategy and loop, named by a digest of everything
-that went into it. Its folder is ``NUMBA_CACHE_DIR`` or the user's cache; where neither can be written, nothing is kept.
-
-numba is imported here, when something is compiled, and nowhere else.
+``machine_code`` keeps the result on disk, named by a digest of everything that went into it.
 """
 
 from __future__ import annotations
@@ -17,23 +13,20 @@ from __future__ import annotations
 import ast
 import builtins
 import dis
-import hashlib
-import importlib.metadata
 import importlib.util
 import math
-import os
-import sys
-import tempfile
+import re
 from collections.abc import Callable, Iterator
 from enum import StrEnum
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tapeline_backtest.machine_code import FLOATS, Kind, NotCompilable, Routine, digest_of, load
 from tapeline_strategy.sdk import Number, Strategy
 
 Floats = npt.NDArray[np.float64]
@@ -45,11 +38,6 @@ Scan = Callable[[Floats, tuple[Number, ...], Columns, int, int, float], tuple[in
 EXACT_BUILTINS = ("abs", "bool", "float", "int", "len", "max", "min", "range")
 EXACT_MATH = ("ceil", "copysign", "fabs", "floor", "inf", "isfinite", "isinf", "isnan", "nan", "sqrt", "trunc")
 """What ``step`` may call: results that every correct implementation agrees on to the last bit."""
-
-
-OPTIONS: dict[str, Any] = {"_nrt": False, "forceinline": True}
-"""Compiled code allocates nothing, so no array is counted in or out, and becomes one function: together four times as
-fast where every bar is an event."""
 
 
 class CompilationFault(StrEnum):
@@ -82,10 +70,8 @@ def scan(strategy: Strategy) -> Scan:
 
 @cache
 def _scan(strategy: Strategy) -> Any:
-    types = numba_types()
-    floats = types.float64[::1]
-    signature = (floats, parameter_types(strategy), types.UniTuple(floats, 5), types.int64, types.int64, types.float64)
-    return specialised(strategy, ("tapeline_backtest.scan_loop",), "scan", signature)
+    arguments = (FLOATS, parameter_kinds(strategy), (FLOATS,) * 5, "int64", "int64", "float64")
+    return specialised(strategy, ("tapeline_backtest.scan_loop",), "scan", ("int64", "float64"), *arguments)
 
 
 def memory_of(strategy: Strategy, parameters: dict[str, Any]) -> Floats:
@@ -93,51 +79,36 @@ def memory_of(strategy: Strategy, parameters: dict[str, Any]) -> Floats:
     return np.array(strategy.start(parameters), dtype=np.float64)
 
 
-def parameter_types(strategy: Strategy) -> Any:
-    """The numba type of a strategy's parameter values in declared order."""
-    types = numba_types()
-    of = {int: types.int64, float: types.float64, bool: types.boolean}
-    return types.Tuple(tuple(of[parameter.type] for parameter in strategy.parameters))
+def parameter_kinds(strategy: Strategy) -> tuple[Kind, ...]:
+    """How a strategy's parameter values in declared order are passed to compiled code."""
+    of: dict[type, Kind] = {int: "int64", float: "float64", bool: "boolean"}
+    return tuple(of[parameter.type] for parameter in strategy.parameters)
 
 
-def numba_types() -> Any:
-    """numba's own vocabulary for signatures."""
-    import numba
-
-    return numba.types
-
-
-def specialised(strategy: Strategy, templates: tuple[str, ...], name: str, signature: tuple[Any, ...]) -> Any:
-    """Function ``name`` of the template modules, with ``advance`` of this strategy, compiled for one signature.
+def specialised(strategy: Strategy, templates: tuple[str, ...], name: str, returns: Kind, *arguments: Kind) -> Routine:
+    """Function ``name`` of the template modules, with ``advance`` of this strategy, compiled for these arguments.
 
     Every function of the templates may call every other; they are compiled into one another.
     """
-    import numba
-
     step = _checked(strategy)
     text = _module_text(strategy, templates)
-    digest = _digest(step, text)
-    module_name = f"tapeline_compiled_{strategy.name}_{digest[:24]}"
-    path = _kept(f"{module_name}.py", text)
-    module = ModuleType(module_name)
-    module.__file__ = str(path or f"<{module_name}>")
-    exec(compile(text, module.__file__, "exec"), module.__dict__)  # noqa: S102 (the text is the template, see above)
-    # Cached code finds its module by name.
-    sys.modules[module_name] = module
-    namespace = module.__dict__
-    namespace["step"] = numba.njit(**OPTIONS)(_moved(step, module_name))
-    for other, function in list(namespace.items()):
-        if isinstance(function, FunctionType) and function.__module__ == module_name and other != name:
-            namespace[other] = numba.njit(**OPTIONS)(function)
-    dispatcher = numba.njit(cache=path is not None, nogil=True, **OPTIONS)(namespace[name])
+    named = sorted(f"{other}={value!r}" for other, value in _names(step))
+    digest = digest_of(text, name, returns, arguments, _code_parts(step.__code__), named)
+    title = re.sub(r"\W", "_", f"{name}_{strategy.name}")
     try:
-        dispatcher.compile(signature)
-    except numba.core.errors.NumbaError as trouble:
+        return load(title, digest, partial(_function, text, name, step), returns, arguments)
+    except NotCompilable as trouble:
         raise CompilationRefused(
             CompilationFault.NOT_TYPED,
-            f"strategy {strategy.name!r} cannot be compiled ({_first_line(trouble)}); use the loop gear",
+            f"strategy {strategy.name!r} cannot be compiled ({trouble}); use the loop gear",
         ) from trouble
-    return dispatcher
+
+
+def _function(text: str, name: str, step: FunctionType) -> Any:
+    """A function of the text, which knows ``step``."""
+    namespace: dict[str, Any] = {"__name__": "tapeline_compiled", "step": step}
+    exec(compile(text, f"<{name}>", "exec"), namespace)  # noqa: S102 (the text is the template, see above)
+    return namespace[name]
 
 
 # ---- what may be compiled ----------------------------------------------------------------------------------------
@@ -185,11 +156,6 @@ def _is_exact(value: object) -> bool:
     )
 
 
-def _first_line(trouble: Exception) -> str:
-    lines = [line.strip() for line in str(trouble).splitlines() if line.strip()]
-    return lines[1] if len(lines) > 1 and lines[0].startswith("Failed in") else lines[0]
-
-
 # ---- the module of one strategy and loop -------------------------------------------------------------------------
 
 
@@ -218,48 +184,6 @@ def _template_text(template: str) -> str:
     return "".join(lines)
 
 
-def _moved(step: FunctionType, module_name: str) -> FunctionType:
-    """The same code as a function of the generated module, which is where cached code looks for it."""
-    names = {name.partition(".")[0] for name, _ in _names(step)}
-    known = {name: step.__globals__[name] for name in names if name in step.__globals__}
-    moved = FunctionType(step.__code__, {**known, "__name__": module_name, "__builtins__": builtins}, step.__name__)
-    moved.__module__ = module_name
-    return moved
-
-
-def _digest(step: FunctionType, text: str) -> str:
-    """Names everything that the machine code depends on and numba's own cache does not look at."""
-    parts = (
-        *(importlib.metadata.version(package) for package in ("numba", "llvmlite", "numpy")),
-        sys.version,
-        repr(OPTIONS),
-        text,
-        *_code_parts(step.__code__),
-        *sorted(f"{name}={value!r}" for name, value in _names(step)),
-    )
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
 def _code_parts(code: CodeType) -> tuple[str, ...]:
-    return (code.co_code.hex(), repr(code.co_consts), repr(code.co_names), repr(code.co_varnames))
-
-
-def _kept(name: str, text: str) -> Path | None:
-    """The generated module as a file in a folder where numba may keep code beside it; ``None`` where none may be."""
-    path = cache_folder() / name
-    try:
-        if path.is_file() and path.read_text(encoding="utf-8") == text and os.access(path.parent, os.W_OK):
-            return path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, mode="w", encoding="utf-8", delete=False) as file:
-            file.write(text)
-        os.replace(file.name, path)
-    except OSError:
-        return None
-    return path
-
-
-def cache_folder() -> Path:
-    """Where compiled code is kept: below ``NUMBA_CACHE_DIR``, or in the user's cache."""
-    given = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
-    return (Path(given) if given else Path.home() / ".cache") / "tapeline" / "compiled"
+    constants = [_code_parts(each) if isinstance(each, CodeType) else each for each in code.co_consts]
+    return (code.co_code.hex(), repr(constants), repr(code.co_names), repr(code.co_varnames))

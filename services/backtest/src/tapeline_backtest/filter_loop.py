@@ -12,9 +12,9 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from tapeline_backtest.machine_code import FLOAT_TABLE, FLOATS, Routine, routine
 from tapeline_regime.features import DECAY, SEED_RETURNS, VARIANCE_FLOOR, FeatureState
 from tapeline_regime.filtering import Belief, Prepared, step
 
@@ -23,7 +23,6 @@ Floats = NDArray[np.float64]
 _KEPT = 1.0 - DECAY
 
 
-@njit(cache=True, nogil=True)
 def filter_bars(
     closes: Floats,
     start: int,
@@ -86,7 +85,6 @@ def filter_bars(
     return variance
 
 
-@njit(cache=True, nogil=True)
 def observe_bars(
     closes: Floats, start: int, stop: int, last_close: float, variance: float, observations: Floats
 ) -> float:
@@ -102,6 +100,23 @@ def observe_bars(
     return variance
 
 
+@cache
+def compiled_filter() -> Routine:
+    """``filter_bars`` as machine code."""
+    return routine(
+        filter_bars,
+        "float64",
+        *(FLOATS, "int64", "int64", "float64", "float64"),
+        *(FLOATS, FLOATS, FLOAT_TABLE, FLOAT_TABLE, FLOAT_TABLE, FLOATS),
+    )
+
+
+@cache
+def compiled_features() -> Routine:
+    """``observe_bars`` as machine code."""
+    return routine(observe_bars, "float64", *(FLOATS, "int64", "int64", "float64", "float64", FLOAT_TABLE))
+
+
 def run(
     closes: Floats, features: FeatureState, prepared: Prepared | None, belief: Belief, start: int, stop: int
 ) -> tuple[Floats, Floats, Floats]:
@@ -114,13 +129,15 @@ def run(
     bars = stop - start
     observations = np.empty((bars, 2))
     if prepared is None:
-        features.variance = observe_bars(closes, start, stop, features.last_close, features.variance, observations)
+        features.variance = compiled_features()(
+            closes, start, stop, features.last_close, features.variance, observations
+        )
         features.last_close = float(closes[stop - 1])
         return observations, np.empty((0, 3)), np.empty(0)
     beliefs = np.empty((bars + 1, 3))
     beliefs[0] = belief
     log_likelihoods = np.empty(bars)
-    features.variance = filter_bars(
+    features.variance = compiled_filter()(
         closes,
         start,
         stop,

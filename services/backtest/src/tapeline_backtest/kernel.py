@@ -24,9 +24,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tapeline_backtest import kernel_loop as loop
-from tapeline_backtest.compiled import Columns, CompilationRefused, memory_of, numba_types, parameter_types, specialised
+from tapeline_backtest.compiled import Columns, CompilationRefused, memory_of, parameter_kinds, specialised
 from tapeline_backtest.exact import Limbs, NotExact, Whole, allowances, decimals_of, price_columns
 from tapeline_backtest.feed import Source
+from tapeline_backtest.machine_code import FLOATS, INT_TABLE, INTS
 from tapeline_backtest.wide import BASE, HIGHEST
 from tapeline_common.events import (
     AccountFunded,
@@ -440,15 +441,13 @@ class Outcome:
 
 @cache
 def _compiled(strategy: Strategy) -> Any:
-    types: Any = numba_types()
-    floats, ints, table = types.float64[::1], types.int64[::1], types.int64[:, ::1]
-    five, six = types.UniTuple(floats, 5), types.UniTuple(ints, 6)
-    signature = (floats, parameter_types(strategy), five, six, ints, ints, ints, floats, table, table, floats)
     return specialised(
         strategy,
         ("tapeline_backtest.scan_loop", "tapeline_backtest.wide", "tapeline_backtest.kernel_loop"),
         "run",
-        signature,
+        "int64",
+        *(FLOATS, parameter_kinds(strategy), (FLOATS,) * 5, (INTS,) * 6),
+        *(INTS, INTS, INTS, FLOATS, INT_TABLE, INT_TABLE, FLOATS),
     )
 
 

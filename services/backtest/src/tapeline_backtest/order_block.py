@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from tapeline_backtest import kernel, order_loop
 from tapeline_backtest import kernel_loop as of_kernel
 from tapeline_backtest.bar_columns import Chunk
-from tapeline_backtest.compiled import CompilationRefused, numba_types, parameter_types, specialised
+from tapeline_backtest.compiled import CompilationRefused, parameter_kinds, specialised
 from tapeline_backtest.feed import Source, gap_before
+from tapeline_backtest.machine_code import FLOATS, INT_TABLE, INTS, Kind
 from tapeline_backtest.order_layouts import order_layouts
 from tapeline_backtest.rendering import Layout, name_of
 from tapeline_backtest.report import Collected
@@ -100,26 +101,12 @@ class Told:
 
 @cache
 def _compiled(kind: Strategy) -> Any:
-    types: Any = numba_types()
-    floats, ints, table = types.float64[::1], types.int64[::1], types.int64[:, ::1]
-    five, six, whole = types.UniTuple(floats, 5), types.UniTuple(ints, 6), types.int64
-    books = (ints, floats, ints)
-    signature: tuple[Any, ...] = (
-        floats,
-        parameter_types(kind),
-        five,
-        six,
-        ints,
-        ints,
-        ints,
-        ints,
-        *books,
-        floats,
-        *books,
-    )
-    signature += (table, table, table, table, whole, whole, whole, types.boolean, whole, whole)
+    books: tuple[Kind, ...] = (INTS, FLOATS, INTS)
+    arguments: tuple[Kind, ...] = (FLOATS, parameter_kinds(kind), (FLOATS,) * 5, (INTS,) * 6, INTS, INTS, INTS, INTS)
+    arguments += (*books, FLOATS, *books, INT_TABLE, INT_TABLE, INT_TABLE, INT_TABLE)
+    arguments += ("int64", "int64", "int64", "boolean", "int64", "int64")
     modules = ("scan_loop", "wide", "kernel_loop", "order_loop")
-    return specialised(kind, tuple(f"tapeline_backtest.{name}" for name in modules), "follow", signature)
+    return specialised(kind, tuple(f"tapeline_backtest.{name}" for name in modules), "follow", "int64", *arguments)
 
 
 def order_path(

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from tapeline_backtest.chain_block import HASH_BYTES, sha256
+from tapeline_backtest.machine_code import BYTES, INT_TABLE, INTS, Routine, inlined, routine
 from tapeline_backtest.order_loop import (
     APPROVAL_POS,
     BAR,
@@ -204,7 +205,6 @@ def names() -> tuple[Bytes, Ints]:
     return _NAMES, _NAME_STARTS
 
 
-@njit(cache=True, nogil=True)
 def _write_client(out: Bytes, at: int, prefix: Bytes, order_pos: int, approval_pos: int) -> int:
     """``tapeline_execution.core.client_order_id``: of the text in ``prefix``, the order's number, a bar, a number."""
     message = np.empty(len(prefix) + 2 * LETTERS, dtype=np.uint8)
@@ -221,7 +221,7 @@ def _write_client(out: Bytes, at: int, prefix: Bytes, order_pos: int, approval_p
     return at
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@inlined
 def _write_fact(
     out: Bytes,
     at: int,
@@ -277,7 +277,6 @@ def _write_fact(
     return copy_short(out, at, text, start, piece_ends[piece])
 
 
-@njit(cache=True, nogil=True)
 def render(
     out: Bytes,
     ends: Ints,
@@ -414,3 +413,30 @@ def render(
                 row[POS] += 1
                 row[LAYOUT] = echo_layout if row[LAYOUT] == lane else -1
     return at
+
+
+@cache
+def compiled_render() -> Routine:
+    """``render`` as machine code."""
+    return routine(
+        render,
+        "int64",
+        *(
+            BYTES,
+            INTS,
+            INT_TABLE,
+            INT_TABLE,
+            INT_TABLE,
+            INT_TABLE,
+            INT_TABLE,
+            BYTES,
+            BYTES,
+            INTS,
+            INTS,
+            INTS,
+            INTS,
+            INTS,
+        ),
+        *(BYTES, INT_TABLE, BYTES, INTS, INTS, BYTES, INTS, INTS, INT_TABLE, INTS, BYTES, INTS),
+        allocates=True,
+    )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -285,30 +285,49 @@ def equity_curve(run: Run, collected: Collected) -> Curve:
         held = np.zeros(len(time_ns))
         np.add.at(held, at, moved)
         np.subtract.at(cash, at, paid)
-        held = np.cumsum(held)
-        held[np.abs(held) < 1e-12] = 0.0
-        last = np.searchsorted(close_ns, time_ns, side="right") - 1
-        price = np.where(last >= 0, one.file.columns.close[np.maximum(last, 0)], 0.0)
-        held_value += held * price
-        invested |= held != 0.0
+        np.cumsum(held, out=held)
+        for part in _parts(len(time_ns)):
+            some = held[part]
+            some[np.abs(some) < 1e-12] = 0.0
+            invested[part] |= some != 0.0
+            last = np.searchsorted(close_ns, time_ns[part], side="right") - 1
+            held_value[part] += some * np.where(last >= 0, one.file.columns.close[np.maximum(last, 0)], 0.0)
     for at_ns, amount in collected.funded:
         cash[min(int(np.searchsorted(time_ns, at_ns)), len(time_ns) - 1)] += float(amount)
-    return Curve(time_ns, float(run.start_cash) + np.cumsum(cash) + held_value, invested)
+    np.cumsum(cash, out=cash)
+    cash += float(run.start_cash)
+    cash += held_value
+    return Curve(time_ns, cash, invested)
+
+
+PART_BARS = 65_536
+"""Bars of a curve that are worked on at once, so that what is needed on the way stays small however long it is."""
+
+
+def _parts(bars: int) -> Iterator[slice]:
+    for first in range(0, bars, PART_BARS):
+        yield slice(first, min(first + PART_BARS, bars))
 
 
 def max_drawdown(equity: Floats) -> tuple[float, float, int, int]:
     """Largest fall from a running high: (fraction of the high, amount, index of the high, index of the low)."""
-    highs = np.maximum.accumulate(equity)
-    fall = np.divide(highs - equity, highs, out=np.zeros_like(equity), where=highs > 0)
-    low = int(np.argmax(fall))
-    high = int(np.argmax(equity[: low + 1]))
-    return float(fall[low]), float(highs[low] - equity[low]), high, low
+    deepest, amount, low, highest = -1.0, 0.0, 0, -math.inf
+    for part in _parts(len(equity)):
+        some = equity[part]
+        highs = np.maximum(np.maximum.accumulate(some), highest)
+        fall = np.divide(highs - some, highs, out=np.zeros_like(some), where=highs > 0)
+        lowest = int(np.argmax(fall))
+        if fall[lowest] > deepest:
+            deepest, amount, low = float(fall[lowest]), float(highs[lowest] - some[lowest]), part.start + lowest
+        highest = highs[-1]
+    return deepest, amount, int(np.argmax(equity[: low + 1])), low
 
 
 def daily_returns(curve: Curve) -> Floats:
     """Returns of the last equity of each UTC day; the first day's is measured from the first equity of the curve."""
-    day = (curve.time_ns - 1) // DAY_NS
-    ends = np.flatnonzero(np.diff(day, append=day[-1] + 1))
+    first, last = (int(time_ns - 1) // DAY_NS for time_ns in (curve.time_ns[0], curve.time_ns[-1]))
+    midnights = np.arange(first + 1, last + 2, dtype=np.int64) * DAY_NS
+    ends = np.unique(np.searchsorted(curve.time_ns, midnights, side="right") - 1)
     return returns_of(np.concatenate([curve.equity[:1], curve.equity[ends]]))
 
 

@@ -8,12 +8,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from tapeline_backtest.machine_code import Intrinsic, inlined
 from tapeline_backtest.wide import BASE, HALF_BITS, HALF_MASK
 
 Bytes = NDArray[np.uint8]
@@ -31,6 +28,9 @@ _PAIRS = np.frombuffer(bytearray("".join(f"{number:02}" for number in range(100)
 
 def _generate_copy(_typing: Any, out: Any, at: Any, text: Any, start: Any, size: Any) -> Any:
     """``memcpy`` of ``size`` bytes, which must not overlap."""
+    from llvmlite import ir
+    from numba import types
+    from numba.core import cgutils
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         byte = ir.IntType(8).as_pointer()
@@ -45,11 +45,13 @@ def _generate_copy(_typing: Any, out: Any, at: Any, text: Any, start: Any, size:
     return types.void(out, at, text, start, size), generate
 
 
-_copy: Any = intrinsic(_generate_copy)
+_copy = Intrinsic(_generate_copy)
 
 
 def _generate_stride(_typing: Any, out: Any, at: Any, text: Any, start: Any) -> Any:
     """Copy ``STRIDE`` bytes in one move."""
+    from llvmlite import ir
+    from numba import types
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         byte, wide = ir.IntType(8).as_pointer(), ir.VectorType(ir.IntType(8), STRIDE).as_pointer()
@@ -66,17 +68,17 @@ def _generate_stride(_typing: Any, out: Any, at: Any, text: Any, start: Any) -> 
     return types.void(out, at, text, start), generate
 
 
-_stride: Any = intrinsic(_generate_stride)
+_stride = Intrinsic(_generate_stride)
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@inlined
 def copy(out: Bytes, at: int, text: Bytes, start: int, stop: int) -> int:
     """Write part of another array; returns where it ends."""
     _copy(out, at, text, start, stop - start)
     return at + stop - start
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@inlined
 def copy_short(out: Bytes, at: int, text: Bytes, start: int, stop: int) -> int:
     """``copy`` for text of a few letters, with room for one stride behind both ends."""
     end = at + stop - start
@@ -87,7 +89,6 @@ def copy_short(out: Bytes, at: int, text: Bytes, start: int, stop: int) -> int:
     return end
 
 
-@njit(cache=True, nogil=True)
 def write_int(out: Bytes, at: int, number: int) -> int:
     """A whole number from 0 on; returns where it ends."""
     if number >= _BILLION:
@@ -103,7 +104,7 @@ def write_int(out: Bytes, at: int, number: int) -> int:
     return _write_below_billion(out, at, number)
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@inlined
 def _write_below_billion(out: Bytes, at: int, number: int) -> int:
     size = 1
     power = 10
@@ -123,7 +124,7 @@ def _write_below_billion(out: Bytes, at: int, number: int) -> int:
     return at + size
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@inlined
 def _write_nine(out: Bytes, at: int, number: int) -> None:
     """The nine digits of a number below a billion."""
     left = np.uint32(number)
@@ -135,7 +136,6 @@ def _write_nine(out: Bytes, at: int, number: int) -> None:
     out[at] = 48 + left
 
 
-@njit(cache=True, nogil=True)
 def write_amount(out: Bytes, at: int, high: int, low: int, decimals: int) -> int:
     """An exact number of two limbs in units of ``10 ** -decimals``, as ``str`` prints what ``money.plain`` returns."""
     if high < 0:
@@ -181,7 +181,6 @@ def write_amount(out: Bytes, at: int, high: int, low: int, decimals: int) -> int
     return at
 
 
-@njit(cache=True, nogil=True)
 def _write_small(out: Bytes, at: int, first: int, end: int, exponent: int) -> int:
     """Digits as ``Decimal`` prints them where more than five zeros would follow the point."""
     out[at] = out[first]
@@ -194,14 +193,13 @@ def _write_small(out: Bytes, at: int, first: int, end: int, exponent: int) -> in
     return write_int(out, at + 2, exponent)
 
 
-@njit(cache=True, nogil=True)
 def _divided(left: int, half: int) -> tuple[int, int]:
     """The next half of a long division by a billion, and what is left."""
     number = (left << HALF_BITS) | half
     return number // _BILLION, number % _BILLION
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@inlined
 def _shift(out: Bytes, at: int, start: int, stop: int) -> int:
     """Move text that may overlap its new place, which lies before it."""
     for index in range(start, stop):

@@ -124,7 +124,13 @@ class BarFile:
     @property
     def close_ns(self) -> Ints:
         """When each bar closes, UTC ns."""
-        return self.columns.open_ns + self.facts.timeframe_ns if self._close_ns is None else self._close_ns
+        return self.closes_ns(0, len(self))
+
+    def closes_ns(self, start: int, stop: int) -> Ints:
+        """``close_ns`` of the rows from ``start`` to ``stop``."""
+        if self._close_ns is None:
+            return self.columns.open_ns[start:stop] + self.facts.timeframe_ns
+        return self._close_ns[start:stop]
 
     def slices(self, instrument: InstrumentId, start: int = 0, size: int = SLICE_BARS) -> Iterator[list[BarClosed]]:
         """Lists of up to ``size`` bars from row ``start`` (0-based) on."""
@@ -138,7 +144,7 @@ class BarFile:
 
     def _slice(self, instrument: InstrumentId, start: int, stop: int) -> list[BarClosed]:
         timeframe, opens = self.facts.timeframe, self.columns.open_ns[start:stop]
-        closes = opens + self.facts.timeframe_ns if self._close_ns is None else self._close_ns[start:stop]
+        closes = self.closes_ns(start, stop)
         texts = (self.columns.texts(name, start, stop) for name in NUMBER_COLUMNS)
         # Numbers by name: a call with a starred tuple takes half as long again, and this is every bar.
         return [
