@@ -418,25 +418,7 @@ def render(
 @cache
 def compiled_render() -> Routine:
     """``render`` as machine code."""
-    return routine(
-        render,
-        "int64",
-        *(
-            BYTES,
-            INTS,
-            INT_TABLE,
-            INT_TABLE,
-            INT_TABLE,
-            INT_TABLE,
-            INT_TABLE,
-            BYTES,
-            BYTES,
-            INTS,
-            INTS,
-            INTS,
-            INTS,
-            INTS,
-        ),
-        *(BYTES, INT_TABLE, BYTES, INTS, INTS, BYTES, INTS, INTS, INT_TABLE, INTS, BYTES, INTS),
-        allocates=True,
-    )
+    facts = (BYTES, INTS, INT_TABLE, "int64", INT_TABLE, BYTES, BYTES, INTS)
+    bars = (INTS, INTS, INTS, INTS, BYTES, INT_TABLE)
+    texts = (BYTES, INTS, INTS, BYTES, INTS, INTS, INT_TABLE, INTS, BYTES, INTS)
+    return routine(render, "int64", *facts, *bars, *texts, allocates=True)
