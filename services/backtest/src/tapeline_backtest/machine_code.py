@@ -31,7 +31,6 @@ from types import CodeType, FunctionType
 from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
-from llvmlite import binding
 
 Kind: TypeAlias = "str | tuple[Kind, ...]"
 """Type of a value as numba writes it, such as ``float64`` or ``int64[:, ::1]``; a tuple for a tuple."""
@@ -173,10 +172,18 @@ def load(
                 code = object_code(module_of(make(), symbol, returns, arguments, allocates=allocates))
                 _keep(path, code)
             engine = _engine()
-            engine.add_object_file(binding.ObjectFileRef.from_data(code))
+            engine.add_object_file(_llvm().ObjectFileRef.from_data(code))
             engine.finalize_object()
             _loaded[symbol] = engine.get_function_address(symbol)
     return Routine(_loaded[symbol], arguments, returns)
+
+
+@cache
+def _llvm() -> Any:
+    """llvmlite's binding, loaded when there is something to link."""
+    from llvmlite import binding
+
+    return binding
 
 
 _lock = threading.Lock()
@@ -250,11 +257,11 @@ def module_of(
     assert compiled.signature.return_type == _numba_type(returns), f"{symbol} returns {compiled.signature.return_type}"
     mangled = compiled.fndesc.llvm_func_name
     (text,) = dispatcher.inspect_llvm().values()
-    module = binding.parse_assembly(text)
+    module = _llvm().parse_assembly(text)
     found = [str(each.type) for each in module.get_function(mangled).arguments]
     expected = [each for kind in arguments for each in _llvm_types(kind)]
     assert found == ["ptr", "ptr", *expected], f"numba passes {found}, not {expected}"
-    module.link_in(binding.parse_assembly(_MEMORY + _entry(symbol, mangled, len(_letters(returns)), expected)))
+    module.link_in(_llvm().parse_assembly(_MEMORY + _entry(symbol, mangled, len(_letters(returns)), expected)))
     for each in module.functions:
         if not each.is_declaration:
             each.linkage = "external" if each.name == symbol else "internal"
@@ -343,19 +350,20 @@ def _process_has(name: str) -> bool:
 
 def _target_machine() -> Any:
     """As numba's own: everything that this processor has, no arithmetic but what is written."""
-    binding.initialize_native_target()
-    binding.initialize_native_asmprinter()
-    target = binding.Target.from_default_triple()
-    features = binding.get_host_cpu_features().flatten()
+    llvm = _llvm()
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    target = llvm.Target.from_default_triple()
+    features = llvm.get_host_cpu_features().flatten()
     reloc = "static" if target.name.startswith("x86") else "default"
     return target.create_target_machine(
-        cpu=binding.get_host_cpu_name(), features=features, opt=3, reloc=reloc, codemodel="jitdefault", jit=True
+        cpu=llvm.get_host_cpu_name(), features=features, opt=3, reloc=reloc, codemodel="jitdefault", jit=True
     )
 
 
 @cache
 def _engine() -> Any:
-    return binding.create_mcjit_compiler(binding.parse_assembly(""), _target_machine())
+    return _llvm().create_mcjit_compiler(_llvm().parse_assembly(""), _target_machine())
 
 
 # ---- keeping -----------------------------------------------------------------------------------------------------
@@ -370,7 +378,8 @@ def versions() -> str:
 
 @cache
 def _machine() -> str:
-    parts = f"{binding.get_default_triple()} {binding.get_host_cpu_name()} {binding.get_host_cpu_features().flatten()}"
+    llvm = _llvm()
+    parts = f"{llvm.get_default_triple()} {llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
     return hashlib.sha256(parts.encode()).hexdigest()[:8]
 
 

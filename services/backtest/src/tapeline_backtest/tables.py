@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.table import Table
 
 from tapeline_backtest.report import Report
-from tapeline_backtest.sweep_command import Sweep
 from tapeline_common.commands_shared import time_text
+
+if TYPE_CHECKING:
+    from tapeline_backtest.sweep_command import Sweep
 
 WIDTH = 120
 """Columns where the output is no terminal: a file or a pipe should not be cut at eighty."""
