@@ -67,11 +67,12 @@ def test_a_bar_is_read_exactly() -> None:
 
 
 def test_a_taker_pays_slippage_and_then_the_next_tick_against_it() -> None:
-    """Up for a buy, down for a sell; without a tick the product is exact; without slippage the price is untouched."""
+    """Up for a buy, down for a sell; without a tick the product is exact; and a price is one text, however it came."""
     assert taker_price(Decimal("100.1"), BUY, DEAR) == Decimal("101.5")
     assert taker_price(Decimal("100.1"), SELL, DEAR) == Decimal("99.0")
     assert taker_price(Decimal("100.1"), BUY, Costs(Decimal("2.5"), None)) == Decimal("100.125025")
-    assert str(taker_price(Decimal("100.10"), BUY, FREE)) == "100.10"
+    assert str(taker_price(Decimal("100.10"), BUY, FREE)) == "100.1"
+    assert str(taker_price(Decimal("100.5"), SELL, Costs(Decimal(0), Decimal("0.25")))) == "100.5"
     assert (adverse_tick(Decimal("1.3"), BUY, Decimal(1)), adverse_tick(Decimal("1.7"), SELL, Decimal(1))) == (
         Decimal(2),
         Decimal(1),
