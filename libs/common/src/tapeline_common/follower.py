@@ -55,23 +55,23 @@ class Follower(Generic[S]):
         stamp = Stamp(fact.pos, self.clock_ns)
         if not self._is_own_decision(fact):
             learn(self.core, self.state, fact.event, stamp)
-        learn_all(self.core, self.state, recorded, stamp)
         if recorded:
+            learn_all(self.core, self.state, recorded, stamp)
             self.answered = fact.pos
 
     def skip(self, pos: int) -> None:
         """Pass a position whose fact this core has no row for."""
-        self._advance(pos)
-
-    def _advance(self, pos: int) -> None:
         assert pos > self.heard, f"{self.core.name} heard {self.heard} and was handed {pos}: facts come in order"
         self.heard = pos
 
     def _accept(self, fact: Fact) -> bool:
-        self._advance(fact.pos)
+        pos = fact.pos
+        assert pos > self.heard, f"{self.core.name} heard {self.heard} and was handed {pos}: facts come in order"
+        self.heard = pos
         if type(fact.event) not in self._hears:
             return False
-        self.clock_ns = max(self.clock_ns, fact.time_ns)
+        if fact.time_ns > self.clock_ns:
+            self.clock_ns = fact.time_ns
         return True
 
     def _is_own_decision(self, fact: Fact) -> bool:

@@ -33,7 +33,7 @@ MOST_ASKS_WAITING = 50_000
 """Answers that may wait for a group; beyond that they are refused at once, so that memory stays bounded."""
 
 KEPT_FACTS = 50_000
-"""Recent facts kept at hand, because most answers are about them."""
+"""The latest facts are kept at hand, because most answers are about them."""
 
 Reply = Callable[[tuple[Receipt, ...]], None]
 
@@ -96,7 +96,7 @@ class Recorder:
         self._waiting: deque[Ask] = deque()
         self._local: deque[Ask] = deque()
         self._arrived = asyncio.Event()
-        self._recent: dict[int, Fact] = {}
+        self._recent: deque[Fact] = deque(maxlen=KEPT_FACTS)
         self._books: Follower[Any] | None = None
         self._books_hear: frozenset[type[Event]] = frozenset()
         self._telling: asyncio.Task[None] | None = None
@@ -213,7 +213,7 @@ class Recorder:
             except CommitRefused as refused:
                 await self._after_refused_commit(judged, refused)
                 return
-            self._keep(new)
+            self._recent.extend([recorded.fact for recorded in new])
             self.counts.facts += len(new)
             self.counts.groups += 1
             self._tell_books([recorded.fact for recorded in new])
@@ -244,7 +244,8 @@ class Recorder:
             if needs.cause is not None and needs.cause <= self.head:
                 causes[needs.cause] = None
         known = await self.store.by_ids(list(ids))
-        found = {pos: self._recent[pos] for pos in causes if pos in self._recent}
+        recent, beyond = self._recent, self.head + 1
+        found = {pos: recent[pos - beyond] for pos in causes if beyond - pos <= len(recent)}
         found.update(await self.store.facts_at([pos for pos in causes if pos not in found]))
         return known, found
 
@@ -271,13 +272,6 @@ class Recorder:
     def _count_refusal(self, receipt: Receipt) -> None:
         if receipt.refusal is not None:
             self.counts.refused[receipt.refusal] += 1
-
-    def _keep(self, new: Sequence[Recorded]) -> None:
-        recent = self._recent
-        for recorded in new:
-            recent[recorded.fact.pos] = recorded.fact
-        for pos in range(next(iter(recent)), self.head - KEPT_FACTS + 1):
-            recent.pop(pos, None)
 
     async def _restore_books(self, core: Core[Any]) -> None:
         """Bring the books to the head and put the answers they owe into the first group."""

@@ -9,10 +9,8 @@ The rules of the tape are in ``sequencer``; this module neither judges nor annou
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import asyncpg
@@ -32,8 +30,8 @@ PARTITION_AHEAD = 2_000_000
 
 MOST_FACTS_PER_PAGE = 20_000
 
-KEPT_PAYLOADS = 5_000
-"""Bytes of the latest facts kept at hand, for the mirror and for followers who missed a few."""
+KEPT_FACTS = 20_000
+"""The latest facts are kept at hand with their bytes, for the mirror and for followers who missed a few."""
 
 POLL_S = 0.2
 """How often a waiting ledger asks for the lock, and a disconnected one for the server."""
@@ -98,7 +96,7 @@ class Store:
         self._read_lock = asyncio.Lock()
         self._tables = Tables()
         self._partitioned_to = 0
-        self._latest: deque[bytes] = deque(maxlen=KEPT_PAYLOADS)
+        self._latest: list[Recorded] = []
         self._payload_bytes = 1
         """Mean size of the facts of the last page: what does not fit the next one need not be fetched."""
         self._commit_scope: asyncio.Timeout | None = None
@@ -164,7 +162,9 @@ class Store:
             except asyncpg.PostgresError as error:
                 raise await self._refuse(error) from error
         self.head = wanted
-        self._latest.extend([recorded.payload for recorded in records])
+        self._latest += records
+        if len(self._latest) > 2 * KEPT_FACTS:
+            del self._latest[:-KEPT_FACTS]
 
     async def read(self, request: ReadRequest, most_bytes: int = 0) -> Page:
         """Facts asked for, in position order; ``most_bytes`` (0: any) cuts the page, but never below one fact."""
@@ -199,7 +199,10 @@ class Store:
         """Which of these ids are on the tape, and their facts."""
         if not ids:
             return {}
-        rows = await self._fetch("SELECT id, payload FROM tape WHERE id = ANY($1)", list(ids))
+        # One text instead of an array: asyncpg asks of each element of an array whether it is an array itself.
+        joined = "\n".join(ids)
+        assert joined.count("\n") == len(ids) - 1, "ids are printable, so none has a line break"
+        rows = await self._fetch("SELECT id, payload FROM tape WHERE id = ANY(string_to_array($1, E'\\n'))", joined)
         return {row["id"]: decode_fact(row["payload"]) for row in rows}
 
     async def facts_at(self, positions: Sequence[int]) -> dict[int, Fact]:
@@ -213,11 +216,18 @@ class Store:
 
     async def payloads_after(self, pos: int, limit: int) -> list[bytes]:
         """Stored bytes of the facts that follow a position, at most ``limit``."""
-        first = self.head.pos - len(self._latest)
-        if first <= pos:
-            return list(islice(self._latest, pos - first, pos - first + limit))
+        kept = self.kept_after(pos, limit)
+        if kept is not None:
+            return [recorded.payload for recorded in kept]
         page = await self.read(ReadRequest(after=pos, limit=limit))
         return list(page.facts)
+
+    def kept_after(self, pos: int, limit: int) -> list[Recorded] | None:
+        """The facts that follow a position, at most ``limit``; ``None`` if they are only in the log."""
+        first = self.head.pos - len(self._latest)
+        if pos < first:
+            return None
+        return self._latest[pos - first : pos - first + limit]
 
     async def _commit_in_time(self, records: Sequence[Recorded]) -> None:
         """Commit, or raise ``TimeoutError`` as soon as the connection has ended: asyncpg can wait on for ever."""
