@@ -20,17 +20,16 @@ import uvloop
 from bench.environments import CACHE
 from bench.measure import Row, Section
 from bench.servers import connected, ledger_dsn, make_stack, running
+from tapeline_common import logs
 from tapeline_common.embedded import Stack
-from tapeline_common.follower import Follower, answers_of
 from tapeline_common.loop import Loop
-from tapeline_common.restore import continue_from
+from tapeline_common.metrics import Metrics
 from tapeline_common.sequencer import Recorded
-from tapeline_common.tape import ReadRequest, read_all
+from tapeline_common.service import Runner
 from tapeline_common.tape_nats import NatsTape
-from tapeline_common.tape_pages import READ_FACTS, pages
-from tapeline_common.values import InstrumentId
+from tapeline_common.values import InstrumentId, Realm
 from tapeline_common.version import code_version
-from tapeline_common.wire import decode_fact
+from tapeline_common.wire import Progress, decode_fact
 from tapeline_common.wiring import installed_services
 from tapeline_ledger.store import Store
 from tapeline_ledger.verify import verify
@@ -122,17 +121,18 @@ async def _select(database: Any, head: int) -> float:
 
 
 async def _restore(tape: NatsTape, head: int) -> float:
-    core = installed_services()[RESTORED].core(RESTORED)
-    types = tuple(event.__name__ for event in core.hears)
+    """What a starting service does before it follows the tape."""
+    service = installed_services()[RESTORED]
+
+    async def announce(_progress: Progress) -> None:
+        return None
+
+    logger = logs.configure("bench", "warning")
+    runner = Runner(service, tape, realm=Realm.LIVE, metrics=Metrics(RESTORED), logger=logger, announce=announce)
     started = time.perf_counter()
-    own = [decode_fact(payload) for payload in await read_all(tape, author=core.name)]
-    answers = answers_of(core.name, own)
-    follower: Follower[Any] = Follower(core)
-    async for page in pages(tape.read, ReadRequest(0, limit=READ_FACTS, types=types)):
-        for _ in continue_from(follower, answers, map(decode_fact, page.facts)):
-            raise AssertionError("a whole tape owes no answer")
+    await runner.restore()
     elapsed_s = time.perf_counter() - started
-    assert 0 < follower.heard <= head, f"{follower.heard} heard, {head} on the tape"
+    assert runner.heard == head, f"{runner.heard} heard, {head} on the tape"
     return elapsed_s
 
 

@@ -27,6 +27,7 @@ from tapeline_common.tape_nats import (
     encode_page,
     encode_read_error,
     encode_receipts,
+    encode_stretch,
 )
 from tapeline_common.values import AppendRefusal, Realm
 from tapeline_ledger.lockstep import Plan
@@ -244,7 +245,7 @@ class Server:
 
     async def _read(self, inbox: str, request: ReadRequest) -> None:
         most_bytes = min(MOST_REPLY_BYTES, self._client.max_payload - 1_000)
-        await self._send(inbox, encode_page(await self._store.read(request, most_bytes)))
+        await self._send(inbox, await encoded_page(self._store, request, most_bytes))
 
     async def _tell_progress(self) -> None:
         while True:
@@ -271,6 +272,14 @@ class Server:
             books_pos=0 if books is None else books.heard,
         )
         await self._send(subjects.progress("ledger"), self._encoder.encode(progress))
+
+
+async def encoded_page(store: Store, request: ReadRequest, most_bytes: int) -> bytes:
+    """The reply to a read request."""
+    if request.chained:
+        stretch = await store.stretch(request, most_bytes)
+        return encode_stretch(stretch.lines, stretch.through, stretch.head, stretch.hash)
+    return encode_page(await store.read(request, most_bytes))
 
 
 async def serve(
