@@ -12,7 +12,14 @@ import pytest
 from nats.aio.client import Client
 
 from tapeline_common import logs, subjects
-from tapeline_common.events import AccountFunded, EquityMarked, Event, HaltRequested, TradingHalted
+from tapeline_common.events import (
+    AccountFunded,
+    EquityMarked,
+    Event,
+    HaltRequested,
+    StrategyDisableRequested,
+    TradingHalted,
+)
 from tapeline_common.metrics import Metrics
 from tapeline_common.sequencer import Sequencer
 from tapeline_common.servers import until
@@ -21,14 +28,14 @@ from tapeline_common.service import Runner
 from tapeline_common.tape import ReadRequest, Receipt, TapeUnavailable, read_all
 from tapeline_common.tape_nats import NatsTape
 from tapeline_common.tape_pages import Chain, ChainBroken, pages
-from tapeline_common.values import AppendRefusal, HaltReason, Realm
+from tapeline_common.values import AppendRefusal, HaltReason, Realm, StrategyId
 from tapeline_common.verification import FirstFault, VerifyFault
 from tapeline_common.wire import Answer, Draft, decode_fact, position_of
 from tapeline_common.wiring import installed_services
 from tapeline_ledger.migrate import Migration, MigrationRefused, load_migrations, migrate, migrations_folder
 from tapeline_ledger.server import Progress
 from tapeline_ledger.store import CommitRefused, NotDurable, Store
-from tapeline_ledger.verify import verify
+from tapeline_ledger.verify import PAGE, verify
 
 pytestmark = pytest.mark.servers
 
@@ -494,6 +501,49 @@ async def test_verify_names_the_first_bad_position(filled: Any, statement: str, 
     assert isinstance(result.fault, FirstFault)
     assert (result.fault.pos, result.fault.reason, result.facts) == (pos, reason, pos - 1)
     assert result.fault.detail
+    assert await verify(filled.reader, naive=True) == result
+
+
+CHANGED_COLUMNS = {
+    "time_ns": "time_ns + 1",
+    "id": "id || E'\\nx'",
+    "author": "'risk'",
+    "stream": "'x'",
+    "version": "version + 1",
+    "cause": "1",
+    "correlation": "1",
+    "schema": "2",
+    "type": "'TradingHalted'",
+    "prev_hash": "sha256(prev_hash)",
+    "hash": "sha256(hash)",
+}
+
+
+@pytest.mark.parametrize(("column", "value"), CHANGED_COLUMNS.items(), ids=list(CHANGED_COLUMNS))
+async def test_verify_looks_at_every_column(filled: Any, column: str, value: str) -> None:
+    """Whichever column is changed, pages and rows agree on where."""
+    connection = await asyncpg.connect(filled.superuser)
+    await connection.execute("ALTER TABLE tape DISABLE TRIGGER ALL")
+    await connection.execute(f"UPDATE tape SET {column} = {value} WHERE pos = 6")
+    await connection.close()
+    result = await verify(filled.reader)
+    assert isinstance(result.fault, FirstFault)
+    assert (result.fault.pos, result.facts) == (6, 5)
+    assert await verify(filled.reader, naive=True) == result
+
+
+async def test_verify_by_pages_and_by_rows_agree_on_a_longer_tape(database: Any) -> None:
+    """Several pages and streams, from anywhere: the same facts and the same head."""
+    store = await Store.open(database.ledger)
+    sequencer = Sequencer(Realm.LIVE)
+    events: list[Event] = [HaltRequested("alice", "drill"), StrategyDisableRequested(StrategyId("ema"), "alice", "")]
+    count = 2 * PAGE + 150
+    await store.append([sequencer.record("operator", events[i % 2], f"d{i}", 0, 0, i) for i in range(count)])
+    await store.close()
+    for after in (0, 149, PAGE, count):
+        result = await verify(database.reader, after=after)
+        assert (result.facts, result.head_hash, result.fault) == (count - after, sequencer.hash, None)
+        assert await verify(database.reader, after=after, naive=True) == result
 
 
 CHANGED_BYTES = [row for row in TAMPERED if row[3] is not VerifyFault.COLUMN_DIFFERS]
