@@ -32,6 +32,7 @@ from tapeline_common.values import AppendRefusal, HaltReason, Realm, StrategyId
 from tapeline_common.verification import FirstFault, VerifyFault
 from tapeline_common.wire import Answer, Draft, decode_fact, position_of
 from tapeline_common.wiring import installed_services
+from tapeline_ledger.core import CORE
 from tapeline_ledger.migrate import Migration, MigrationRefused, load_migrations, migrate, migrations_folder
 from tapeline_ledger.server import Progress
 from tapeline_ledger.store import CommitRefused, NotDurable, Store
@@ -571,6 +572,19 @@ async def test_nobody_restores_from_a_changed_past(run_ledger: Any, filled: Any,
         await connection.close()
         with pytest.raises((ChainBroken, msgspec.DecodeError)):
             await runner(ledger.tape).restore()
+
+
+async def test_a_ledger_does_not_go_on_behind_a_changed_past(run_ledger: Any, filled: Any) -> None:
+    """With its books it starts on a whole tape; on a changed one it ends before it listens."""
+    async with run_ledger(books=CORE) as ledger:
+        assert (await ledger.tape.append("operator", halt(11))).ok
+    connection = await asyncpg.connect(filled.superuser)
+    await connection.execute("ALTER TABLE tape DISABLE TRIGGER ALL")
+    await connection.execute(TAMPERED[0][1])
+    await connection.close()
+    with pytest.raises(ChainBroken, match="from 1 to 11"):
+        async with run_ledger(books=CORE):
+            pass
 
 
 async def test_verify_from_a_checkpoint_gives_the_same_head(filled: Any) -> None:
