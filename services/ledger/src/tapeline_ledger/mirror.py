@@ -39,10 +39,8 @@ GATHER_S = 0.02
 
 KEPT_SUBJECTS = 10_000
 
-Entry = tuple[str, bytes, int]
-"""Subject, bytes and position of a fact."""
-
 _EXPECTED_LAST = "Nats-Expected-Last-Sequence"
+_HEADER = bus.header_block(_EXPECTED_LAST, "%d")
 
 
 def stream_config() -> StreamConfig:
@@ -132,23 +130,13 @@ class Mirror:
     async def _publish_new(self) -> None:
         while self.state.pos < self._store.head.pos:
             kept = self._store.kept_after(self.state.pos, WINDOW)
-            if kept is not None:
-                entries = [self._entry(recorded.fact, recorded.payload) for recorded in kept]
-            else:
+            if kept is None:
                 payloads = await self._store.payloads_after(self.state.pos, WINDOW)
-                entries = [self._entry(decode_fact(payload), payload) for payload in payloads]
-            await self._publish(entries)
-            self.state.pos += len(entries)
-
-    def _entry(self, fact: Fact, payload: bytes) -> Entry:
-        event = type(fact.event)
-        key = (event, fact.stream)
-        subject = self._subjects.get(key)
-        if subject is None:
-            if len(self._subjects) >= KEPT_SUBJECTS:
-                self._subjects.clear()
-            subject = self._subjects[key] = PREFIX + subjects.tape(fact.author, event.__name__, fact.stream)
-        return subject, payload, fact.pos
+                facts = [(decode_fact(payload), payload) for payload in payloads]
+            else:
+                facts = [(recorded.fact, recorded.payload) for recorded in kept]
+            await self._publish(facts)
+            self.state.pos += len(facts)
 
     async def _last_sequence(self) -> int:
         """Where the stream ends; it is made if missing, and made anew if it is not a copy of this log."""
@@ -172,23 +160,31 @@ class Mirror:
         theirs = await self._stream.get_msg(subjects.MIRROR_STREAM, last, direct=True)
         return theirs.data == ours[0]
 
-    async def _publish(self, entries: Sequence[Entry]) -> None:
+    async def _publish(self, facts: Sequence[tuple[Fact, bytes]]) -> None:
         """Send facts in order.
 
         If one is not stored, none after it is, and the acknowledgement of the last tells; that of the first tells
         whether the stream still ends where we left it.
         """
-        await self._publish_acknowledged(entries[0])
-        between = [
-            (subject, payload, bus.header_block(_EXPECTED_LAST, str(pos - 1)))
-            for subject, payload, pos in entries[1:-1]
-        ]
+        await self._publish_acknowledged(*facts[0])
+        known = self._subjects
+        between = []
+        for fact, payload in facts[1:-1]:
+            subject = known.get((type(fact.event), fact.stream)) or self._subject(fact)
+            between.append((subject, payload, _HEADER % (fact.pos - 1)))
         if between:
             await bus.publish_all(self._client, between)
-        if len(entries) > 1:
-            await self._publish_acknowledged(entries[-1])
+        if len(facts) > 1:
+            await self._publish_acknowledged(*facts[-1])
 
-    async def _publish_acknowledged(self, entry: Entry) -> None:
-        subject, payload, pos = entry
-        headers = {_EXPECTED_LAST: str(pos - 1)}
-        await self._stream.publish(subject, payload, timeout=ACKNOWLEDGEMENT_TIMEOUT_S, headers=headers)
+    async def _publish_acknowledged(self, fact: Fact, payload: bytes) -> None:
+        headers = {_EXPECTED_LAST: str(fact.pos - 1)}
+        await self._stream.publish(self._subject(fact), payload, timeout=ACKNOWLEDGEMENT_TIMEOUT_S, headers=headers)
+
+    def _subject(self, fact: Fact) -> str:
+        event = type(fact.event)
+        if len(self._subjects) >= KEPT_SUBJECTS:
+            self._subjects.clear()
+        subject = PREFIX + subjects.tape(fact.author, event.__name__, fact.stream)
+        self._subjects[event, fact.stream] = subject
+        return subject
