@@ -58,7 +58,7 @@ async def verify(dsn: str, *, after: int = 0, naive: bool = False) -> VerifyResu
     """Check every fact with ``pos > after``; the row at ``after`` is taken as right. Safe beside a running ledger.
 
     Args:
-        naive: walk row by row from the beginning, which takes twice as long.
+        naive: walk row by row from the beginning: the slower twin.
     """
     connection = await asyncpg.connect(dsn)
     try:
