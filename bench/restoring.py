@@ -1,8 +1,8 @@
-"""Restore: how fast a long tape is verified, and how fast a core is back at its head, beside a plain SELECT.
+"""Restore: how fast a long tape is verified, read back, and folded into a service, beside a plain SELECT.
 
 The tape is made once per code version by the loop gear (EMA 10/30 over the synthetic market) and written in bulk
 through the ledger's own store, so it is a tape like any other: chained, projected, continued by a ledger. ``verify``
-reads the database; a core is restored as a service does it, through ``ledger.read`` over NATS.
+reads the database; reading back and restoring are what a starting service does, through ``ledger.read`` over NATS.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ import uvloop
 from bench.environments import CACHE
 from bench.measure import Row, Section, in_turn
 from bench.servers import connected, ledger_dsn, make_stack, running
+from tapeline_common import logs
 from tapeline_common.embedded import Stack
-from tapeline_common.follower import Follower, answers_of
+from tapeline_common.events import EVENT_BY_NAME
 from tapeline_common.loop import Loop
-from tapeline_common.restore import continue_from
+from tapeline_common.metrics import Metrics
 from tapeline_common.sequencer import Recorded
-from tapeline_common.tape import ReadRequest, read_all
+from tapeline_common.service import Runner
 from tapeline_common.tape_nats import NatsTape
-from tapeline_common.tape_pages import READ_FACTS, pages
-from tapeline_common.values import InstrumentId
+from tapeline_common.tape_restore import verified
+from tapeline_common.values import InstrumentId, Realm
 from tapeline_common.version import code_version
-from tapeline_common.wire import decode_fact
+from tapeline_common.wire import Progress, decode_fact
 from tapeline_common.wiring import installed_services
 from tapeline_ledger.store import Store
 from tapeline_ledger.verify import verify
@@ -67,7 +68,8 @@ def measure(facts: int, rounds: int, say: Say) -> Section:
 
 async def _measure(facts: int, rounds: int, say: Say) -> Section:
     stack = await _tape(facts, say)
-    verified: list[float] = []
+    checked: list[float] = []
+    decoded: list[float] = []
     restored: list[float] = []
     selected: list[float] = []
     say("starting the ledger on the tape")
@@ -78,27 +80,44 @@ async def _measure(facts: int, rounds: int, say: Say) -> Section:
         database = await asyncpg.connect(ledger_dsn(stack))
         head = await database.fetchval("SELECT max(pos) FROM tape")
         for turn in range(rounds):
-            for way in in_turn(turn, ("verify", "select", "restore")):
+            for way in in_turn(turn, ("verify", "select", "read back", "restore")):
                 if way == "verify":
-                    verified.append(head / await _verify(ledger_dsn(stack)))
+                    checked.append(head / await _verify(ledger_dsn(stack)))
                 elif way == "select":
                     selected.append(head / await _select(database, head))
+                elif way == "read back":
+                    decoded.append(head / await _read_back(NatsTape(client, read_timeout_s=60.0), head))
                 else:
                     restored.append(head / await _restore(NatsTape(client, read_timeout_s=60.0), head))
             say(
-                f"turn {turn + 1} of {rounds}: verify {verified[-1]:,.0f}, restore {restored[-1]:,.0f}, "
-                f"SELECT {selected[-1]:,.0f} facts/s"
+                f"turn {turn + 1} of {rounds}: verify {checked[-1]:,.0f}, read back {decoded[-1]:,.0f}, "
+                f"restore {restored[-1]:,.0f}, SELECT {selected[-1]:,.0f} facts/s"
             )
         await database.close()
     beside = f"SELECT, pages of {SELECT_ROWS}"
     rows = (
-        Row("verify (chain, columns, versions)", "facts/s", tuple(verified), beside, tuple(selected)),
-        Row(f"restore the {RESTORED} core over NATS", "facts/s", tuple(restored), beside, tuple(selected)),
+        Row("verify (chain, columns, versions)", "facts/s", tuple(checked), beside, tuple(selected)),
+        Row(
+            "read back over NATS, verified, all decoded",
+            "facts/s",
+            tuple(decoded),
+            beside,
+            tuple(selected),
+        ),
+        Row(
+            f"restore the {RESTORED} service over NATS, verified",
+            "facts/s",
+            tuple(restored),
+            beside,
+            tuple(selected),
+        ),
     )
     notes = (
-        f"A tape of {head:,} facts. Verification decodes every payload and compares every column with it. Restoring "
-        "reads the core's own answers and then everything it hears, decodes and folds them; facts it has no row for "
-        "are skipped by the query and count as restored. SELECT reads the payloads only, by position.",
+        f"A tape of {head:,} facts. Verification decodes every payload and compares every column with it. Reading back "
+        "takes every fact through the ledger, recomputes the chain over the stored bytes and decodes all events with "
+        "position, stamp, author and cause. Restoring does that too, but decodes only the events that the service "
+        "hears, reads its own answers before, and folds all of it into its cores. SELECT reads the payloads only, by "
+        "position.",
         f"From the start of the servers until the ledger followed this tape: {start_s:.1f} s.",
     )
     return Section("Restore", rows, notes)
@@ -125,18 +144,29 @@ async def _select(database: Any, head: int) -> float:
     return time.perf_counter() - started
 
 
-async def _restore(tape: NatsTape, head: int) -> float:
-    core = installed_services()[RESTORED].core(RESTORED)
-    types = tuple(event.__name__ for event in core.hears)
+async def _read_back(tape: NatsTape, head: int) -> float:
+    """The same without cores: everything decoded, nothing folded."""
     started = time.perf_counter()
-    own = [decode_fact(payload) for payload in await read_all(tape, author=core.name)]
-    answers = answers_of(core.name, own)
-    follower: Follower[Any] = Follower(core)
-    async for page in pages(tape.read, ReadRequest(0, limit=READ_FACTS, types=types)):
-        for _ in continue_from(follower, answers, map(decode_fact, page.facts)):
-            raise AssertionError("a whole tape owes no answer")
+    seen = 0
+    async for _, facts in verified(tape.read, EVENT_BY_NAME):
+        seen += len(facts)
+    assert seen == head, f"{seen} facts read, {head} on the tape"
+    return time.perf_counter() - started
+
+
+async def _restore(tape: NatsTape, head: int) -> float:
+    """What a starting service does before it follows the tape."""
+    service = installed_services()[RESTORED]
+
+    async def announce(_progress: Progress) -> None:
+        return None
+
+    logger = logs.configure("bench", "warning")
+    runner = Runner(service, tape, realm=Realm.LIVE, metrics=Metrics(RESTORED), logger=logger, announce=announce)
+    started = time.perf_counter()
+    await runner.restore()
     elapsed_s = time.perf_counter() - started
-    assert 0 < follower.heard <= head, f"{follower.heard} heard, {head} on the tape"
+    assert runner.heard == head, f"{runner.heard} heard, {head} on the tape"
     return elapsed_s
 
 

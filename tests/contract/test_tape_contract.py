@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from msgspec.structs import replace
 
 from tapeline_common.events import (
     AccountFunded,
@@ -34,7 +35,7 @@ from tapeline_common.values import (
     Refusal,
     StrategyId,
 )
-from tapeline_common.wire import Answer, Draft, Fact, chain_naive, decode_fact
+from tapeline_common.wire import GENESIS, Answer, Draft, Fact, chain_naive, decode_fact
 
 NOON_NS = 1_700_000_000_000_000_000
 
@@ -261,9 +262,34 @@ async def test_reading_gives_what_the_plain_meaning_says(setting: Setting, reque
         assert page.through == max(request_.after, min(request_.until or 11, 11))
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ReadRequest(after=0, chained=True),
+        ReadRequest(after=2, chained=True, limit=3),
+        ReadRequest(after=1, chained=True, until=4),
+        ReadRequest(after=5, chained=True, until=5),
+        ReadRequest(after=7, chained=True),
+        ReadRequest(after=70, chained=True),
+    ],
+    ids=str,
+)
+async def test_a_chained_read_tells_the_hash_after_its_last_fact(setting: Setting, request_: ReadRequest) -> None:
+    """The facts are those of a plain read; the hash is of the chain up to ``through``, where there is such a fact."""
+    for number in range(7):
+        await setting.tape.append("operator", outside((f"halt-{number}", halt(str(number)))))
+    plain = await setting.tape.read(replace(request_, chained=False))
+    page = await setting.tape.read(request_)
+    assert (page.facts, page.through, page.head) == (plain.facts, plain.through, plain.head)
+    everything = await read_all(setting.tape)
+    assert page.hash == (chain_naive(everything[: page.through]) if page.through <= 7 else b"")
+    assert plain.hash == b""
+
+
 async def test_an_empty_tape_reads_as_empty(setting: Setting) -> None:
     """Before the first fact there is a page, and nothing on it."""
     assert await setting.tape.read(ReadRequest(after=0)) == Page((), 0, 0)
+    assert await setting.tape.read(ReadRequest(after=0, chained=True)) == Page((), 0, 0, GENESIS)
 
 
 async def test_many_at_once_are_all_recorded_once(setting: Setting) -> None:

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tapeline_common.core import Core, Stamp
 from tapeline_common.events import AUTHOR_OF, Event, HaltRequested, RunStarted, TradingHalted, TradingResumed
 from tapeline_common.follower import Follower, answers_of
 from tapeline_common.restore import continue_from, restore
 from tapeline_common.values import HaltReason, Realm
-from tapeline_common.wire import Fact
+from tapeline_common.wire import Fact, encode, heard_decoder
 
 HALT = HaltRequested("mara", "storm")
 STARTED = RunStarted("r", "t", Realm.LIVE, 7, "USDT", "1")
@@ -148,3 +150,33 @@ def test_silence_before_the_last_answer_stays_silence() -> None:
     """An older build said nothing to position 1; what it said later shows that it had nothing to say."""
     facts = [fact(1, HALT), fact(2, HALT), fact(3, halted("x"), cause=2)]
     assert list(continue_from(Follower(CORE), answers_of("risk", facts), facts)) == []
+
+
+@given(st.data())
+def test_recalling_many_is_recalling_each(data: st.DataObject) -> None:
+    """Whatever was said and left unsaid, in pieces of any length, from whole facts or only what is heard of them."""
+    events = data.draw(st.lists(st.sampled_from([HALT, STARTED, halted("3"), TradingResumed("x")]), max_size=12))
+    facts = [
+        Fact(pos, data.draw(st.integers(0, 9)), str(pos), AUTHOR_OF[type(event)], "run", pos, cause, 1, 1, event)
+        for pos, event in enumerate(events, start=1)
+        for cause in [data.draw(st.integers(0, pos - 1))]
+    ]
+    answers = {pos: [halted(str(pos))] for pos in data.draw(st.sets(st.integers(1, 12))) if pos <= len(facts)}
+    heard = heard_decoder({event.__name__ for event in CORE.hears})(map(encode, facts))
+    cut = data.draw(st.integers(0, len(facts)))
+    each, many = Follower(CORE), Follower(CORE)
+
+    for fact in facts:
+        each.recall(fact, answers.get(fact.pos, ()))
+    for part in (heard[:cut], heard[cut:]):
+        many.recall_all(part, answers)
+
+    assert many.state == each.state
+    assert (many.heard, many.clock_ns, many.answered) == (each.heard, each.clock_ns, each.answered)
+
+
+def test_recalling_many_out_of_order_is_a_bug() -> None:
+    """As with one: a position handed in twice stops the service."""
+    facts = heard_decoder({"HaltRequested"})([encode(fact(3, HALT)), encode(fact(3, HALT))])
+    with pytest.raises(AssertionError, match="facts come in order"):
+        Follower(CORE).recall_all(facts, {})

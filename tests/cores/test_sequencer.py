@@ -148,3 +148,16 @@ def test_an_answer_is_recorded_as_its_facts_are_one_by_one(events: tuple[Event, 
         for index, event in enumerate(events)
     ]
     assert at_once == one_by_one
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_outside_facts_are_recorded_together_as_they_are_one_by_one(count: int) -> None:
+    """Same facts, same bytes, same hashes, same head, whether many are admitted at once or each by itself."""
+    at_once, one_by_one = Sequencer(Realm.LIVE, clock_ns=50), Sequencer(Realm.LIVE, clock_ns=50)
+    drafts = [Draft(StrategyDisableRequested(StrategyId(f"s{n % 2}"), "mara", ""), f"d{n}") for n in range(count)]
+
+    recorded = at_once.record_outside("operator", drafts, 60)
+
+    assert recorded == [one_by_one.record("operator", draft.event, draft.id, 0, 0, 60) for draft in drafts]
+    assert at_once.pos == one_by_one.pos == count
+    assert (at_once.hash, at_once.versions) == (one_by_one.hash, one_by_one.versions)

@@ -11,19 +11,32 @@ import msgspec
 import pytest
 from nats.aio.client import Client
 
-from tapeline_common import subjects
-from tapeline_common.events import AccountFunded, EquityMarked, Event, HaltRequested, TradingHalted
+from tapeline_common import logs, subjects
+from tapeline_common.events import (
+    AccountFunded,
+    EquityMarked,
+    Event,
+    HaltRequested,
+    StrategyDisableRequested,
+    TradingHalted,
+)
+from tapeline_common.metrics import Metrics
 from tapeline_common.sequencer import Sequencer
 from tapeline_common.servers import until
 from tapeline_common.servers_postgres import PostgresServer
+from tapeline_common.service import Runner
 from tapeline_common.tape import ReadRequest, Receipt, TapeUnavailable, read_all
-from tapeline_common.values import AppendRefusal, HaltReason, Realm
+from tapeline_common.tape_nats import NatsTape
+from tapeline_common.tape_pages import Chain, ChainBroken, pages
+from tapeline_common.values import AppendRefusal, HaltReason, Realm, StrategyId
 from tapeline_common.verification import FirstFault, VerifyFault
 from tapeline_common.wire import Answer, Draft, decode_fact, position_of
+from tapeline_common.wiring import installed_services
+from tapeline_ledger.core import CORE
 from tapeline_ledger.migrate import Migration, MigrationRefused, load_migrations, migrate, migrations_folder
 from tapeline_ledger.server import Progress
 from tapeline_ledger.store import CommitRefused, NotDurable, Store
-from tapeline_ledger.verify import verify
+from tapeline_ledger.verify import PAGE, verify
 
 pytestmark = pytest.mark.servers
 
@@ -128,6 +141,8 @@ async def test_a_reader_who_asks_nonsense_is_told_so(run_ledger: Any) -> None:
             await ledger.tape.read(ReadRequest(after=-1))
         with pytest.raises(ValueError, match="limit 0 at 1"):
             await ledger.tape.read(ReadRequest(after=0, limit=0))
+        with pytest.raises(ValueError, match="a chained read is of every fact"):
+            await ledger.tape.read(ReadRequest(after=0, chained=True, author="risk"))
 
 
 async def test_a_page_is_cut_before_it_is_too_big_to_send(run_ledger: Any) -> None:
@@ -141,6 +156,11 @@ async def test_a_page_is_cut_before_it_is_too_big_to_send(run_ledger: Any) -> No
         assert 0 < page.through < page.head == 1_500
         assert sum(map(len, page.facts)) < 4_000_000
         assert [position_of(fact) for fact in await read_all(ledger.tape)] == list(range(1, 1_501))
+        chain = Chain()
+        async for page in pages(ledger.tape.read, ReadRequest(0, limit=1_400, chained=True)):
+            chain.take(page)
+            assert sum(map(len, page.facts)) < 4_000_000
+        assert (chain.pos, chain.hash) == (1_500, ledger.store.head.hash)
 
 
 async def test_a_client_without_a_ledger_learns_that_the_outcome_is_unknown(
@@ -482,6 +502,89 @@ async def test_verify_names_the_first_bad_position(filled: Any, statement: str, 
     assert isinstance(result.fault, FirstFault)
     assert (result.fault.pos, result.fault.reason, result.facts) == (pos, reason, pos - 1)
     assert result.fault.detail
+    assert await verify(filled.reader, naive=True) == result
+
+
+CHANGED_COLUMNS = {
+    "time_ns": "time_ns + 1",
+    "id": "id || E'\\nx'",
+    "author": "'risk'",
+    "stream": "'x'",
+    "version": "version + 1",
+    "cause": "1",
+    "correlation": "1",
+    "schema": "2",
+    "type": "'TradingHalted'",
+    "prev_hash": "sha256(prev_hash)",
+    "hash": "sha256(hash)",
+}
+
+
+@pytest.mark.parametrize(("column", "value"), CHANGED_COLUMNS.items(), ids=list(CHANGED_COLUMNS))
+async def test_verify_looks_at_every_column(filled: Any, column: str, value: str) -> None:
+    """Whichever column is changed, pages and rows agree on where."""
+    connection = await asyncpg.connect(filled.superuser)
+    await connection.execute("ALTER TABLE tape DISABLE TRIGGER ALL")
+    await connection.execute(f"UPDATE tape SET {column} = {value} WHERE pos = 6")
+    await connection.close()
+    result = await verify(filled.reader)
+    assert isinstance(result.fault, FirstFault)
+    assert (result.fault.pos, result.facts) == (6, 5)
+    assert await verify(filled.reader, naive=True) == result
+
+
+async def test_verify_by_pages_and_by_rows_agree_on_a_longer_tape(database: Any) -> None:
+    """Several pages and streams, from anywhere: the same facts and the same head."""
+    store = await Store.open(database.ledger)
+    sequencer = Sequencer(Realm.LIVE)
+    events: list[Event] = [HaltRequested("alice", "drill"), StrategyDisableRequested(StrategyId("ema"), "alice", "")]
+    count = 2 * PAGE + 150
+    await store.append([sequencer.record("operator", events[i % 2], f"d{i}", 0, 0, i) for i in range(count)])
+    await store.close()
+    for after in (0, 149, PAGE, count):
+        result = await verify(database.reader, after=after)
+        assert (result.facts, result.head_hash, result.fault) == (count - after, sequencer.hash, None)
+        assert await verify(database.reader, after=after, naive=True) == result
+
+
+CHANGED_BYTES = [row for row in TAMPERED if row[3] is not VerifyFault.COLUMN_DIFFERS]
+
+
+@pytest.mark.parametrize("statement", [row[1] for row in CHANGED_BYTES], ids=[row[0] for row in CHANGED_BYTES])
+async def test_nobody_restores_from_a_changed_past(run_ledger: Any, filled: Any, statement: str) -> None:
+    """A service that starts recomputes the chain of what it is given, and does not go on from other facts."""
+    service = installed_services()["bandit"]
+
+    async def announce(_progress: Any) -> None:
+        return None
+
+    def runner(tape: NatsTape) -> Runner:
+        metrics, logger = Metrics("bandit"), logs.configure("bandit", "error")
+        return Runner(service, tape, realm=Realm.LIVE, metrics=metrics, logger=logger, announce=announce)
+
+    async with run_ledger() as ledger:
+        whole = runner(ledger.tape)
+        await whole.restore()
+        assert whole.heard == ledger.store.head.pos == 10
+        connection = await asyncpg.connect(filled.superuser)
+        await connection.execute("ALTER TABLE tape DISABLE TRIGGER ALL")
+        await connection.execute(statement)
+        await connection.close()
+        with pytest.raises((ChainBroken, msgspec.DecodeError)):
+            await runner(ledger.tape).restore()
+
+
+async def test_a_ledger_does_not_go_on_behind_a_changed_past(run_ledger: Any, filled: Any) -> None:
+    """With its books it starts on a whole tape; on a changed one it ends before it listens."""
+    async with run_ledger(books=CORE) as ledger:
+        assert (await ledger.tape.append("operator", halt(11))).ok
+    connection = await asyncpg.connect(filled.superuser)
+    await connection.execute("ALTER TABLE tape DISABLE TRIGGER ALL")
+    await connection.execute(TAMPERED[0][1])
+    await connection.close()
+    with pytest.raises(ChainBroken, match="from 1 to 11"):
+        async with run_ledger(books=CORE):
+            pass
 
 
 async def test_verify_from_a_checkpoint_gives_the_same_head(filled: Any) -> None:

@@ -67,24 +67,29 @@ async def publish_all(client: Client, messages: Sequence[tuple[str, bytes, bytes
     """
     if client.is_closed:
         raise ConnectionClosedError
-    commands: list[bytes] = []
-    size = 0
+    parts: list[bytes] = []
+    sent = size = 0
+    most = client.max_payload
     for subject, payload, header in messages:
         total = len(header) + len(payload)
-        if total > client.max_payload:
+        if total > most:
             continue
         size += total
+        sent += 1
         if header:
-            commands.append(b"HPUB %b %d %d\r\n%b%b\r\n" % (subject.encode(), len(header), total, header, payload))
+            parts.append(f"HPUB {subject} {len(header)} {total}\r\n".encode())
+            parts.append(header)
         else:
-            commands.append(b"PUB %b %d\r\n%b\r\n" % (subject.encode(), total, payload))
+            parts.append(f"PUB {subject} {total}\r\n".encode())
+        parts.append(payload)
+        parts.append(b"\r\n")
     if not client.is_connected and client._pending_data_size + size > client._max_pending_size:
         raise OutboundBufferLimitError
-    client.stats["out_msgs"] += len(commands)
+    client.stats["out_msgs"] += sent
     client.stats["out_bytes"] += size
-    await client._send_command(b"".join(commands))
+    await client._send_command(b"".join(parts))
     await client._flush_pending()
-    return len(messages) - len(commands)
+    return len(messages) - sent
 
 
 def header_block(name: str, value: str) -> bytes:

@@ -7,12 +7,12 @@ writes the tape: facts are handed in, decisions are handed back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from tapeline_common.core import Core, Stamp, confirm, learn, learn_all, step
 from tapeline_common.events import Event
-from tapeline_common.wire import Fact
+from tapeline_common.wire import Fact, Heard
 
 S = TypeVar("S")
 
@@ -34,7 +34,7 @@ class Follower(Generic[S]):
         self.answered = 0
         self._hears = frozenset(core.hears)
 
-    def hear(self, fact: Fact) -> Sequence[Event]:
+    def hear(self, fact: Fact | Heard) -> Sequence[Event]:
         """Take the next fact. Returns the decisions to be recorded as this core's answer to ``fact.pos``."""
         if not self._accept(fact):
             return ()
@@ -48,33 +48,56 @@ class Follower(Generic[S]):
             self.answered = fact.pos
         return decisions
 
-    def recall(self, fact: Fact, recorded: Sequence[Event]) -> None:
+    def recall(self, fact: Fact | Heard, recorded: Sequence[Event]) -> None:
         """Take a fact whose answer is on the tape already: learn what was decided then, decide nothing now."""
         if not self._accept(fact):
             return
         stamp = Stamp(fact.pos, self.clock_ns)
         if not self._is_own_decision(fact):
             learn(self.core, self.state, fact.event, stamp)
-        learn_all(self.core, self.state, recorded, stamp)
         if recorded:
+            learn_all(self.core, self.state, recorded, stamp)
             self.answered = fact.pos
+
+    def recall_all(self, facts: Sequence[Heard], answers: Mapping[int, Sequence[Event]]) -> None:
+        """``recall`` each of many facts, with the answers recorded to them by the position answered."""
+        core, state, hears, evolves = self.core, self.state, self._hears, self.core.evolves
+        heard, clock_ns, name = self.heard, self.clock_ns, self.core.name
+        for fact in facts:
+            pos = fact.pos
+            assert pos > heard, f"{name} heard {heard} and was handed {pos}: facts come in order"
+            heard = pos
+            event = fact.event
+            kind = type(event)
+            if kind not in hears:
+                continue
+            if fact.time_ns > clock_ns:
+                clock_ns = fact.time_ns
+            stamp = Stamp(pos, clock_ns)
+            evolve = evolves.get(kind)
+            if evolve is not None and not (fact.cause and fact.author == name):
+                evolve(state, event, stamp)
+            if pos in answers:
+                learn_all(core, state, answers[pos], stamp)
+                self.answered = pos
+        self.heard, self.clock_ns = heard, clock_ns
 
     def skip(self, pos: int) -> None:
         """Pass a position whose fact this core has no row for."""
-        self._advance(pos)
-
-    def _advance(self, pos: int) -> None:
         assert pos > self.heard, f"{self.core.name} heard {self.heard} and was handed {pos}: facts come in order"
         self.heard = pos
 
-    def _accept(self, fact: Fact) -> bool:
-        self._advance(fact.pos)
+    def _accept(self, fact: Fact | Heard) -> bool:
+        pos = fact.pos
+        assert pos > self.heard, f"{self.core.name} heard {self.heard} and was handed {pos}: facts come in order"
+        self.heard = pos
         if type(fact.event) not in self._hears:
             return False
-        self.clock_ns = max(self.clock_ns, fact.time_ns)
+        if fact.time_ns > self.clock_ns:
+            self.clock_ns = fact.time_ns
         return True
 
-    def _is_own_decision(self, fact: Fact) -> bool:
+    def _is_own_decision(self, fact: Fact | Heard) -> bool:
         # An outside fact under our own name (an adapter's) has no cause and is heard like anybody else's.
         return fact.author == self.core.name and fact.cause > 0
 

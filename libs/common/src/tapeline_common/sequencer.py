@@ -6,15 +6,15 @@ which is why they agree. It neither stores nor publishes; whoever calls it must 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from tapeline_common import subjects
-from tapeline_common.events import AUTHOR_OF, SAYS, STREAMS, Event, stream_of
+from tapeline_common.events import AUTHOR_OF, SAYS, STREAMS, Event
 from tapeline_common.values import AppendRefusal, Realm
-from tapeline_common.wire import GENESIS, Answer, Fact, chain, encode
+from tapeline_common.wire import GENESIS, Answer, Draft, Fact, chain, encode
 
 MAX_ID_LENGTH = 200
 """Natural keys are built from names and times; anything longer is a mistake or an attack."""
@@ -28,22 +28,19 @@ class Recorded(msgspec.Struct, frozen=True, gc=False):
     hash: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(msgspec.Struct, frozen=True, gc=False):
     """``positions`` of all facts of the answer, in its order; ``new`` holds only those not on the tape before."""
 
     positions: tuple[int, ...]
     new: tuple[Recorded, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True, gc=False):
     reason: AppendRefusal
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
+class Needs(msgspec.Struct, frozen=True, gc=False):
     """What must be looked up in the log before an answer can be judged."""
 
     ids: tuple[str, ...] = ()
@@ -136,6 +133,25 @@ class Sequencer:
             self.answered[author] = max(cause_pos, self.answered.get(author, 0))
         return answer
 
+    def record_outside(self, author: str, drafts: Iterable[Draft], time_ns: int) -> list[Recorded]:
+        """Give several outside facts the next places: ``record`` for each, with what they share looked up once."""
+        versions, link, pos, head = self.versions, self.link, self.pos, self.hash
+        new: list[Recorded] = []
+        for draft in drafts:
+            event = draft.event
+            pos += 1
+            kind = type(event)
+            stream = STREAMS[kind](event)
+            version = versions.get(stream, 0) + 1
+            fact = Fact(pos, time_ns, draft.id, author, stream, version, 0, pos, kind.schema, event)
+            payload = encode(fact)
+            head = link(head, payload)
+            versions[stream] = version
+            new.append(Recorded(fact, payload, head))
+        self.pos, self.hash = pos, head
+        self.clock_ns = max(self.clock_ns, time_ns)
+        return new
+
     def pass_over(self, streams: Mapping[str, int], time_ns: int) -> None:
         """Give the next places to outside facts rendered elsewhere: how many of each stream, and their last stamp."""
         for stream, count in streams.items():
@@ -162,17 +178,20 @@ class Sequencer:
     def _judge(self, author: str, answer: Answer, cause: Fact | None) -> Refused | None:
         if author not in SAYS:
             return Refused(AppendRefusal.AUTHOR_UNKNOWN, f"author {author!r} is none of {', '.join(SAYS)}")
+        versions = self.versions
         for draft in answer.facts:
             event = draft.event
-            if AUTHOR_OF[type(event)] != author:
+            kind = type(event)
+            if AUTHOR_OF[kind] != author:
                 return Refused(
                     AppendRefusal.NOT_YOUR_EVENT,
-                    f"{type(event).__name__} is said by {AUTHOR_OF[type(event)]!r} only, not by {author!r}",
+                    f"{kind.__name__} is said by {AUTHOR_OF[kind]!r} only, not by {author!r}",
                 )
-            if not subjects.is_token(stream_of(event)):
+            stream = STREAMS[kind](event)
+            if stream not in versions and not subjects.is_token(stream):  # one that has facts was looked at before
                 return Refused(
                     AppendRefusal.STREAM_INVALID,
-                    f"{type(event).__name__} is about {stream_of(event)!r}; a stream is letters, digits, - and _",
+                    f"{kind.__name__} is about {stream!r}; a stream is letters, digits, - and _",
                 )
         for stream, version in answer.expected.items():
             if self.versions.get(stream, 0) != version:
@@ -198,6 +217,15 @@ class Sequencer:
             return Refused(
                 AppendRefusal.TIME_NOT_ALLOWED, f"time_ns {time_ns} lies before the tape's clock {self.clock_ns}"
             )
+        if not known and _are_distinct(answer.facts):
+            new = self.record_outside(author, answer.facts, max(time_ns, self.clock_ns))
+            return Admitted(tuple(range(new[0].fact.pos, self.pos + 1)), tuple(new))
+        return self._admit_repeated(author, answer, time_ns, known)
+
+    def _admit_repeated(
+        self, author: str, answer: Answer, time_ns: int, known: Mapping[str, Fact]
+    ) -> Admitted | Refused:
+        """Outside facts some of which may be on the tape already, or twice in the answer: one by one."""
         seen: dict[str, Event] = {}
         for draft in answer.facts:
             if not draft.id or len(draft.id) > MAX_ID_LENGTH:
@@ -243,6 +271,14 @@ class Sequencer:
 
 def consequence_ids(author: str, cause: int, count: int) -> tuple[str, ...]:
     return tuple(f"{author}:{cause}:{index}" for index in range(count))
+
+
+def _are_distinct(drafts: Sequence[Draft]) -> bool:
+    """Whether every fact has an id of the right length and no two have the same."""
+    lengths = [len(draft.id) for draft in drafts]
+    if not lengths or min(lengths) == 0 or max(lengths) > MAX_ID_LENGTH:
+        return False
+    return len(drafts) == 1 or len({draft.id for draft in drafts}) == len(drafts)
 
 
 def _conflict(identity: str) -> Refused:

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tapeline_common import logs, subjects
 from tapeline_common.events import Event
-from tapeline_common.follower import Follower, answers_of
+from tapeline_common.follower import Follower
 from tapeline_common.metrics import Metrics
 from tapeline_common.tape import Page, ReadRequest, Tape, TapeUnavailable
-from tapeline_common.tape_pages import READ_FACTS, pages
+from tapeline_common.tape_restore import Said, read_said, verified
 from tapeline_common.values import Realm
-from tapeline_common.wire import Answer, Draft, Fact, Progress, decode_fact, position_of
+from tapeline_common.wire import Answer, Draft, Fact, Heard, Progress, decode_fact, position_of
 from tapeline_common.wiring import Adapter, Service, Worker, in_author_order
 from tapeline_common.worker import run_in_child
 
@@ -111,7 +111,7 @@ class Runner:
         self._failed = asyncio.get_running_loop().create_future()
         progress = self._spawn(self._report_progress())
         try:
-            await self._restore()
+            await self.restore()
             for core, adapter in self._adapters:
                 self._spawn(adapter.run(_Door(self, core)))
             follow = asyncio.ensure_future(self._follow())
@@ -133,30 +133,33 @@ class Runner:
 
     # ---- restore ---------------------------------------------------------------------------------------------
 
-    async def _restore(self) -> None:
-        """Fold the tape up to its head, then owe what is still unanswered."""
+    async def restore(self) -> None:
+        """Fold the tape up to its head, and say what is still owed. Raises ``ChainBroken`` for a changed tape."""
         started = time.perf_counter()
-        answers: dict[str, dict[int, list[Event]]] = {}
-        for name in self.followers:
-            own = [decode_fact(payload) for payload in await self._read_all(author=name)]
-            answers[name] = answers_of(name, own)
-            self._after[name] = max(answers[name], default=0)
-        for worker in self.service.workers:
-            given = [decode_fact(payload) for payload in await self._read_all(author=worker.author)]
-            self._done[worker.author] = {fact.cause for fact in given}
-        last_answered = dict(self._after)
-        request = ReadRequest(self.heard, limit=READ_FACTS, types=tuple(sorted(self._types)))
-        async for page in pages(self._read, request):
-            for payload in page.facts:
-                fact = decode_fact(payload)
+        own = {name: await read_said(self._read, name) for name in self.followers}
+        given = {worker.author: await read_said(self._read, worker.author) for worker in self.service.workers}
+        self._after.update({name: said.last_answered for name, said in own.items()})
+        self._done.update({author: set(said.answers) for author, said in given.items()})
+        answered_to = min(self._after.values(), default=0)
+        async for through, facts in verified(self._read, self._types, (*own.values(), *given.values())):
+            if through <= answered_to and not (self._workers and any(map(self._is_work, facts))):
                 for name, follower in self.followers.items():
-                    if fact.pos <= last_answered[name]:
-                        follower.recall(fact, answers[name].get(fact.pos, ()))
-                    else:
-                        await self._record(name, fact, follower.hear(fact))
-                self._ask_worker(fact)
-            self._advance(page.through)
+                    follower.recall_all(facts, own[name].answers)
+            else:
+                await self._restore_each(facts, own)
+            self._advance(through)
         self._logger.info("restored", pos=self.heard, seconds=round(time.perf_counter() - started, 3))
+
+    async def _restore_each(self, facts: Sequence[Heard], own: Mapping[str, Said]) -> None:
+        """Facts of which some are unanswered, or ask for work: one at a time."""
+        for fact in facts:
+            for name, follower in self.followers.items():
+                if fact.pos <= own[name].last_answered:
+                    follower.recall(fact, own[name].answers.get(fact.pos, ()))
+                else:
+                    await self._record(name, fact, follower.hear(fact))
+            if self._workers:
+                self._ask_worker(fact)
 
     # ---- follow ----------------------------------------------------------------------------------------------
 
@@ -210,7 +213,7 @@ class Runner:
 
     # ---- record ----------------------------------------------------------------------------------------------
 
-    async def _record(self, author: str, fact: Fact, decisions: Sequence[Event]) -> None:
+    async def _record(self, author: str, fact: Fact | Heard, decisions: Sequence[Event]) -> None:
         lock_step = self._realm is Realm.REPLAY and type(fact.event) in self.followers[author].core.hears
         if not decisions and not lock_step:
             return
@@ -243,10 +246,15 @@ class Runner:
 
     # ---- workers ---------------------------------------------------------------------------------------------
 
-    def _ask_worker(self, fact: Fact) -> None:
+    def _is_work(self, fact: Fact | Heard) -> bool:
+        """Whether a worker is asked by this fact, and has not answered it."""
         worker = self._workers.get(type(fact.event))
-        if worker is None or fact.pos in self._done.get(worker.author, ()):
+        return worker is not None and fact.pos not in self._done.get(worker.author, ())
+
+    def _ask_worker(self, fact: Fact | Heard) -> None:
+        if not self._is_work(fact):
             return
+        worker = self._workers[type(fact.event)]
         job = worker.prepare(self.followers[worker.core].state, fact.event)
         self._spawn(self._work(worker, fact.pos, job))
 
@@ -298,10 +306,6 @@ class Runner:
                 continue
             self.inbox.saw_head(page.head)
             return page
-
-    async def _read_all(self, author: str) -> list[bytes]:
-        request = ReadRequest(0, limit=READ_FACTS, author=author)
-        return [payload async for page in pages(self._read, request) for payload in page.facts]
 
 
 class _Door:

@@ -37,6 +37,7 @@ class ReadRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         author: only this author's facts; empty means everybody's.
         stream: only facts about this; empty means about anything.
         until: last position wanted; 0 means the head.
+        chained: give the hash of the chain as well; only where every fact is wanted, since nobody can verify a part.
     """
 
     after: int
@@ -45,6 +46,7 @@ class ReadRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     author: str = ""
     until: int = 0
     stream: str = ""
+    chained: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +57,13 @@ class Page:
         facts: encoded facts that matched, in position order.
         through: every position up to here has been looked at; read on with ``after=through``.
         head: position of the tape's last fact when the page was read.
+        hash: of the chain after the fact at ``through``, as the log has it; empty unless it was asked for.
     """
 
     facts: tuple[bytes, ...]
     through: int
     head: int
+    hash: bytes = b""
 
 
 class TapeUnavailable(Exception):

@@ -20,7 +20,7 @@ import msgspec
 from tapeline_common import tape_file_format as form
 from tapeline_common.tape import Page, ReadRequest
 from tapeline_common.tape_file_format import Segment
-from tapeline_common.wire import GENESIS
+from tapeline_common.wire import GENESIS, chain_all
 
 LONGEST_DESCRIPTION = 4096
 """Bytes of a segment's description, which has a dozen short fields; a longer one is damage and not read."""
@@ -133,7 +133,16 @@ class TapeFile:
                 through = wanted[-1][0]
             after = self.segments[index].last
             index += 1
-        return Page(tuple(found), max(through, request.after), self.head)
+        through = max(through, request.after)
+        return Page(tuple(found), through, self.head, self.hash_at(through) if request.chained else b"")
+
+    def hash_at(self, pos: int) -> bytes:
+        """Hash of the chain after a position, from what the file says at the segment's start; empty beyond the head."""
+        index = bisect_right(self._firsts, pos) - 1
+        if pos > self.head or index < 0:
+            return GENESIS if pos == 0 else b""
+        before = bytes.fromhex(self.segments[index - 1].hash) if index else GENESIS
+        return chain_all(before, self.lines(index)[: pos - self.segments[index].first + 1])
 
     def lines(self, index: int) -> list[bytes]:
         """Stored bytes of the facts of a segment."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from tapeline_common.sequencer import Recorded, Refused, Sequencer
 from tapeline_common.tape import Page, ReadRequest, Receipt, matches
 from tapeline_common.values import Realm
-from tapeline_common.wire import Answer, Fact
+from tapeline_common.wire import GENESIS, Answer, Fact
 
 
 class MemoryTape:
@@ -65,7 +65,13 @@ class MemoryTape:
                 if len(found) == request.limit:
                     through = recorded.fact.pos
                     break
-        return Page(tuple(found), max(through, request.after), self.head)
+        through = max(through, request.after)
+        return Page(tuple(found), through, self.head, self._hash_at(through) if request.chained else b"")
+
+    def _hash_at(self, pos: int) -> bytes:
+        if pos > self.head:
+            return b""
+        return self.records[pos - 1].hash if pos else GENESIS
 
     async def read(self, request: ReadRequest) -> Page:
         return self.page(request)

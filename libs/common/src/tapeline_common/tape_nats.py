@@ -2,7 +2,8 @@
 
 ``ledger.append.<author>``: one answer, or a JSON array of answers, each atomic on its own; the reply is a receipt, or
 an array of receipts in the same order. ``ledger.read``: a ``ReadRequest``; the reply is one JSON object with the facts
-in it as they are stored, so both subjects can be used by hand with any NATS client.
+in it as they are stored, or, to a chained request, that object without facts and then one line for each fact. So both
+subjects can be used by hand with any NATS client.
 
 This module opens no connection; it is given a connected client. Following the tape is the shell's business.
 """
@@ -34,6 +35,7 @@ class PageReply(msgspec.Struct, frozen=True):
     head: int = 0
     facts: tuple[msgspec.Raw, ...] = ()
     error: str = ""
+    hash: str = ""
 
 
 _json = msgspec.json.Encoder()
@@ -85,6 +87,8 @@ def decode_read_request(payload: bytes) -> ReadRequest:
         raise ValueError(f"after {request.after} and until {request.until} start at 0, limit {request.limit} at 1")
     if max(request.after, request.until, request.limit) >= 2**63:
         raise ValueError("after, until and limit fit 64 bits")
+    if request.chained and (request.types or request.author or request.stream):
+        raise ValueError("a chained read is of every fact: leave types, author and stream out")
     if any("\0" in name for name in (*request.types, request.author)):
         raise ValueError("types and author are names, without a zero byte")
     return request
@@ -92,6 +96,12 @@ def decode_read_request(payload: bytes) -> ReadRequest:
 
 def encode_page(page: Page) -> bytes:
     return _json.encode(PageReply(page.through, page.head, tuple(msgspec.Raw(fact) for fact in page.facts)))
+
+
+def encode_stretch(lines: bytes, through: int, head: int, hash_after: bytes) -> bytes:
+    """Reply to a chained request: ``lines`` holds the facts up to ``through``, one in each line."""
+    header = _json.encode(PageReply(through, head, hash=hash_after.hex()))
+    return b"%b\n%b" % (header, lines)
 
 
 def encode_read_error(detail: str) -> bytes:
@@ -132,9 +142,14 @@ class NatsTape:
 
     async def read(self, request: ReadRequest) -> Page:
         """Raises ``ValueError`` for a request that makes no sense."""
-        reply = _page.decode(await self._ask(subjects.READ, _json.encode(request), self._read_timeout_s))
+        data = await self._ask(subjects.READ, _json.encode(request), self._read_timeout_s)
+        header, _, lines = data.partition(b"\n") if request.chained else (data, b"", b"")
+        reply = _page.decode(header)
         if reply.error:
             raise ValueError(reply.error)
+        if request.chained:
+            facts = tuple(lines.split(b"\n")) if lines else ()
+            return Page(facts, reply.through, reply.head, bytes.fromhex(reply.hash))
         return Page(tuple(bytes(fact) for fact in reply.facts), reply.through, reply.head)
 
     async def _ask(self, subject: str, payload: bytes, timeout_s: float) -> bytes:

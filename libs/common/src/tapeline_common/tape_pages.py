@@ -1,6 +1,7 @@
 """Reading much of the tape: every page up to the head, several of them on their way while one is worked on.
 
-Reads only, in position order, through any ``Tape``. What is announced meanwhile is the follower's business.
+Reads only, in position order, through any ``Tape``, and verifies the chain of what must be verified. What is announced
+meanwhile is the follower's business.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 
 from msgspec.structs import replace
 
 from tapeline_common.tape import Page, ReadRequest
+from tapeline_common.wire import GENESIS, chain_all
 
 READ_FACTS = 2_500
 """Facts asked for at once by whoever wants many: what usually fits one message."""
@@ -22,6 +25,37 @@ MOST_POSITIONS = 100_000
 
 
 Read = Callable[[ReadRequest], Awaitable[Page]]
+
+
+class ChainBroken(Exception):
+    """What was read is not what was recorded. The message names the positions between which it is wrong."""
+
+
+@dataclass(slots=True)
+class Chain:
+    """How far a tape is known to be as it was recorded."""
+
+    pos: int = 0
+    hash: bytes = GENESIS
+
+    def take(self, page: Page) -> None:
+        """Go on with the next page of a chained read.
+
+        Raises ``ChainBroken`` if a fact is missing, added or changed, or if the log's hash is not that of its facts.
+        """
+        if len(page.facts) != page.through - self.pos:
+            count = len(page.facts)
+            raise ChainBroken(f"{count} facts were read from {self.pos + 1} to {page.through}; {_VERIFY}")
+        head = chain_all(self.hash, page.facts)
+        if head != page.hash:
+            raise ChainBroken(
+                f"the facts from {self.pos + 1} to {page.through} give the hash {head.hex()}, "
+                f"the log has {page.hash.hex() or 'none'} after them; {_VERIFY}"
+            )
+        self.pos, self.hash = page.through, head
+
+
+_VERIFY = "`tapeline verify` finds the first one that is wrong"
 
 
 async def pages(read: Read, request: ReadRequest) -> AsyncIterator[Page]:
@@ -39,7 +73,7 @@ async def pages(read: Read, request: ReadRequest) -> AsyncIterator[Page]:
     yield page
     try:
         while page.through < page.head:
-            span = min(request.limit * looked_at // max(found, 1) + 1, MOST_POSITIONS)
+            span = min(-(-request.limit * looked_at // max(found, 1)), MOST_POSITIONS)
             while asked < page.head and len(coming) < PAGES_AHEAD:
                 until = min(asked + span, page.head)
                 coming.append(asyncio.ensure_future(_range(read, replace(request, after=asked, until=until))))

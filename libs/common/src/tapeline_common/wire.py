@@ -10,7 +10,7 @@ This module does no I/O and decides nothing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
@@ -49,6 +49,16 @@ class Fact(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     correlation: int
     schema: int
     event: AnyEvent
+
+
+class Heard(msgspec.Struct, frozen=True, gc=False):
+    """What of a fact reaches a core. The rest of the envelope belongs to the log, and is not decoded."""
+
+    pos: int
+    time_ns: int
+    author: str
+    cause: int
+    event: Any
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -91,6 +101,7 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
 
 _encoder = msgspec.json.Encoder()
 _fact_decoder = msgspec.json.Decoder(Fact)
+_facts_decoder = msgspec.json.Decoder(list[Fact])
 _event_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(AnyEvent)
 _answer_decoder = msgspec.json.Decoder(Answer)
 
@@ -101,6 +112,31 @@ encode = _encoder.encode
 def decode_fact(payload: bytes) -> Fact:
     """Raises ``msgspec.ValidationError`` (or ``DecodeError``) for bytes that are no fact of this version."""
     return _fact_decoder.decode(payload)
+
+
+def decode_facts(payloads: Iterable[bytes]) -> list[Fact]:
+    """``decode_fact`` of each, in one call."""
+    return _facts_decoder.decode(b"[%b]" % b",".join(payloads))
+
+
+def heard_decoder(names: Collection[str]) -> Callable[[Iterable[bytes]], list[Heard]]:
+    """A decoder of many facts for somebody who hears the events of these names.
+
+    Of other events, all that is kept is that there is one: it is of a type of its own, which no core has a row for.
+    """
+    kinds = tuple(kind if kind.__name__ in names else _unheard(kind.__name__) for kind in AUTHOR_OF)
+    # The union is built from the tables, as ``AnyEvent`` is.
+    shape = msgspec.defstruct("Heard", [("event", Union[kinds])], bases=(Heard,), frozen=True, gc=False)  # noqa: UP007
+    decoder: msgspec.json.Decoder[list[Heard]] = msgspec.json.Decoder(list[shape])  # type: ignore[valid-type]
+
+    def decode(payloads: Iterable[bytes]) -> list[Heard]:
+        return decoder.decode(b"[%b]" % b",".join(payloads))
+
+    return decode
+
+
+def _unheard(name: str) -> type[msgspec.Struct]:
+    return msgspec.defstruct(f"Unheard{name}", [], tag_field="type", tag=name, frozen=True, gc=False)
 
 
 def decode_event(payload: bytes) -> Event:

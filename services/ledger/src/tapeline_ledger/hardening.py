@@ -8,6 +8,7 @@ stop every core that hears it, so it is refused at the door with a reason. Who m
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -16,7 +17,7 @@ import msgspec
 from tapeline_common.events import AUTHOR_OF, Event
 from tapeline_common.sequencer import MAX_ID_LENGTH
 from tapeline_common.values import DecimalText
-from tapeline_common.wire import Answer
+from tapeline_common.wire import Answer, Draft
 
 MAX_FACTS = 10_000
 """Facts of one answer: a core that says more in one step is broken."""
@@ -28,8 +29,15 @@ for every price and quantity of this world, and 40 is beyond any of them."""
 MAX_TEXT_LENGTH = 4_000
 """Details and reasons are for people."""
 
+MANY_FACTS = 8
+"""An answer of so many facts is looked at column by column first: a third of the work for each fact."""
+
 _INT64 = 2**63
 _DECIMAL_TEXT = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,2})?")
+_DECIMAL_TEXTS = re.compile(r"(?:-?+[0-9]{1,40}+(?:\.[0-9]{1,40}+)?+(?:[eE][+-]?[0-9]{1,2}+)?+ )*+")
+"""Many of them, each followed by a blank; possessive, so that nothing is kept for trying again."""
+_HARMLESS = frozenset({bool, float, type(None)})
+"""Kinds of values with which nothing can be wrong."""
 
 
 def fault_of(answer: Answer) -> str | None:
@@ -40,13 +48,54 @@ def fault_of(answer: Answer) -> str | None:
         return f"time_ns {answer.time_ns} is no time in UTC nanoseconds"
     if len(answer.facts) > MAX_FACTS:
         return f"{len(answer.facts)} facts in one answer; at most {MAX_FACTS}"
-    for draft in answer.facts:
+    if len(answer.facts) >= MANY_FACTS and are_sound(answer.facts):
+        return None
+    return first_fault(answer.facts)
+
+
+def first_fault(drafts: Iterable[Draft]) -> str | None:
+    """What is wrong with the first wrong one of these facts, looked at one by one."""
+    for draft in drafts:
         if draft.id and (len(draft.id) > MAX_ID_LENGTH or not draft.id.isprintable()):
             return f"id {draft.id[:60]!r}: printable text of at most {MAX_ID_LENGTH} characters is wanted"
         fault = _event_fault(draft.event)
         if fault is not None:
             return f"{type(draft.event).__name__}.{fault}"
     return None
+
+
+def are_sound(drafts: Sequence[Draft]) -> bool:
+    """Whether ``first_fault`` would find nothing, told from whole columns of values."""
+    ids = [draft.id for draft in drafts]
+    if max(map(len, ids)) > MAX_ID_LENGTH or not "".join(ids).isprintable():
+        return False
+    by_type: dict[type[Event], list[Event]] = {}
+    for draft in drafts:
+        by_type.setdefault(type(draft.event), []).append(draft.event)
+    return all(_is_table_sound(kind, events) for kind, events in by_type.items())
+
+
+def _is_table_sound(kind: type[Event], events: Sequence[Event]) -> bool:
+    names, decimal_texts, _ = _FIELDS[kind]
+    numbers: list[str] = []
+    for name, column in zip(names, zip(*map(msgspec.structs.astuple, events), strict=True), strict=True):
+        if name in decimal_texts:
+            numbers += column
+        elif not _is_column_sound(column):
+            return False
+    if not numbers:
+        return True
+    joined = " ".join(numbers) + " "
+    return joined.count(" ") == len(numbers) and _DECIMAL_TEXTS.fullmatch(joined) is not None
+
+
+def _is_column_sound(column: Sequence[Any]) -> bool:
+    kinds = set(map(type, column))
+    if kinds == {int}:
+        return bool(min(column) >= -_INT64 and max(column) < _INT64)
+    if all(issubclass(kind, str) for kind in kinds):
+        return max(map(len, column)) <= MAX_TEXT_LENGTH and "\0" not in "".join(column)
+    return kinds <= _HARMLESS or all(_fault(value) is None for value in column)
 
 
 def _event_fault(event: Event) -> str | None:

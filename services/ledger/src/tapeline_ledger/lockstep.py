@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
+
 from tapeline_common.events import SAYS
 from tapeline_common.sequencer import Admitted, Refused, Sequencer, consequence_ids
 from tapeline_common.values import AppendRefusal
@@ -24,8 +26,7 @@ Plan = Mapping[str, Sequence[str]]
 """Author → names of the event types it answers, its own included if its core hears them or is asked to confirm them."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Ask:
+class Ask(msgspec.Struct, frozen=True, eq=False):
     """An answer waiting to be judged. ``ticket`` belongs to whoever asked."""
 
     author: str
@@ -70,10 +71,12 @@ class FreeRunning:
         judged: list[Judged] = []
         for ask, looked_up, cause in self._waiting:
             ids = self.sequencer.needs(ask.author, ask.answer).ids
-            known = {i: fact for i in ids if (fact := looked_up.get(i) or fresh.get(i)) is not None}
+            known: dict[str, Fact] = {}
+            if not (looked_up.keys().isdisjoint(ids) and fresh.keys().isdisjoint(ids)):
+                known = {i: fact for i in ids if (fact := looked_up.get(i) or fresh.get(i)) is not None}
             result = self.sequencer.admit(ask.author, ask.answer, now_ns=now_ns, known=known, cause=cause)
             if isinstance(result, Admitted):
-                fresh.update((recorded.fact.id, recorded.fact) for recorded in result.new)
+                fresh.update({recorded.fact.id: recorded.fact for recorded in result.new})
             judged.append((ask, result))
         self._waiting.clear()
         return judged

@@ -13,9 +13,8 @@ tape. Trouble here is counted and reported, and never stops trading.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
@@ -23,11 +22,12 @@ from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfi
 from nats.js.errors import APIError, NotFoundError
 
 from tapeline_common import bus, subjects
-from tapeline_common.wire import decode_fact, position_of
+from tapeline_common.events import Event
+from tapeline_common.wire import Fact, decode_fact
 from tapeline_ledger.store import Store
 
 PREFIX = "mirror."
-WINDOW = 500
+WINDOW = 2_000
 """Facts published between two acknowledgements: the last one's tells about all of them."""
 
 ACKNOWLEDGEMENT_TIMEOUT_S = 2.0
@@ -37,7 +37,10 @@ CHECK_S = 1.0
 GATHER_S = 0.02
 """How long the mirror waits for more before it publishes: nobody trades by it, and every message costs a wake-up."""
 
+KEPT_SUBJECTS = 10_000
+
 _EXPECTED_LAST = "Nats-Expected-Last-Sequence"
+_HEADER = bus.header_block(_EXPECTED_LAST, "%d")
 
 
 def stream_config() -> StreamConfig:
@@ -77,6 +80,7 @@ class Mirror:
         self._report = report
         self._stream = client.jetstream()
         self._woken = asyncio.Event()
+        self._subjects: dict[tuple[type[Event], str], str] = {}
 
     def wake(self) -> None:
         self._woken.set()
@@ -125,9 +129,14 @@ class Mirror:
 
     async def _publish_new(self) -> None:
         while self.state.pos < self._store.head.pos:
-            payloads = await self._store.payloads_after(self.state.pos, WINDOW)
-            await self._publish(payloads)
-            self.state.pos = position_of(payloads[-1])
+            kept = self._store.kept_after(self.state.pos, WINDOW)
+            if kept is None:
+                payloads = await self._store.payloads_after(self.state.pos, WINDOW)
+                facts = [(decode_fact(payload), payload) for payload in payloads]
+            else:
+                facts = [(recorded.fact, recorded.payload) for recorded in kept]
+            await self._publish(facts)
+            self.state.pos += len(facts)
 
     async def _last_sequence(self) -> int:
         """Where the stream ends; it is made if missing, and made anew if it is not a copy of this log."""
@@ -151,30 +160,31 @@ class Mirror:
         theirs = await self._stream.get_msg(subjects.MIRROR_STREAM, last, direct=True)
         return theirs.data == ours[0]
 
-    async def _publish(self, payloads: list[bytes]) -> None:
+    async def _publish(self, facts: Sequence[tuple[Fact, bytes]]) -> None:
         """Send facts in order.
 
         If one is not stored, none after it is, and the acknowledgement of the last tells; that of the first tells
         whether the stream still ends where we left it.
         """
-        await self._publish_acknowledged(payloads[0])
-        between = [
-            (_subject(payload), payload, bus.header_block(_EXPECTED_LAST, str(position_of(payload) - 1)))
-            for payload in payloads[1:-1]
-        ]
+        await self._publish_acknowledged(*facts[0])
+        known = self._subjects
+        between = []
+        for fact, payload in facts[1:-1]:
+            subject = known.get((type(fact.event), fact.stream)) or self._subject(fact)
+            between.append((subject, payload, _HEADER % (fact.pos - 1)))
         if between:
             await bus.publish_all(self._client, between)
-        if len(payloads) > 1:
-            await self._publish_acknowledged(payloads[-1])
+        if len(facts) > 1:
+            await self._publish_acknowledged(*facts[-1])
 
-    async def _publish_acknowledged(self, payload: bytes) -> None:
-        await self._stream.publish(_subject(payload), payload, timeout=ACKNOWLEDGEMENT_TIMEOUT_S, headers=_at(payload))
+    async def _publish_acknowledged(self, fact: Fact, payload: bytes) -> None:
+        headers = {_EXPECTED_LAST: str(fact.pos - 1)}
+        await self._stream.publish(self._subject(fact), payload, timeout=ACKNOWLEDGEMENT_TIMEOUT_S, headers=headers)
 
-
-def _subject(payload: bytes) -> str:
-    fact = decode_fact(payload)
-    return PREFIX + subjects.tape(fact.author, type(fact.event).__name__, fact.stream)
-
-
-def _at(payload: bytes) -> dict[str, Any]:
-    return {_EXPECTED_LAST: str(position_of(payload) - 1)}
+    def _subject(self, fact: Fact) -> str:
+        event = type(fact.event)
+        if len(self._subjects) >= KEPT_SUBJECTS:
+            self._subjects.clear()
+        subject = PREFIX + subjects.tape(fact.author, event.__name__, fact.stream)
+        self._subjects[event, fact.stream] = subject
+        return subject

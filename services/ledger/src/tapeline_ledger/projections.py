@@ -94,6 +94,9 @@ STATUS_AFTER: dict[type[Event], str] = {
 
 ORDER_EVENTS = frozenset({*STATUS_AFTER, OrderFilled})
 
+PROJECTED = ORDER_EVENTS | {PositionChanged, TradeClosed, EquityMarked}
+"""Events that change a row of any table; most facts of a long tape do not."""
+
 
 @dataclass(slots=True)
 class Changes:

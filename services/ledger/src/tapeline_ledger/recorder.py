@@ -18,12 +18,13 @@ from typing import Any, Protocol
 
 from tapeline_common.core import Core
 from tapeline_common.events import Event
-from tapeline_common.follower import Follower, answers_of
+from tapeline_common.follower import Follower
 from tapeline_common.sequencer import Admitted, Recorded, Refused
 from tapeline_common.tape import ReadRequest, Receipt
 from tapeline_common.tape_pages import READ_FACTS, pages
+from tapeline_common.tape_restore import read_said, verified
 from tapeline_common.values import AppendRefusal, Realm
-from tapeline_common.wire import Answer, Draft, Fact, decode_fact
+from tapeline_common.wire import Answer, Draft, Fact, Heard, decode_fact
 from tapeline_ledger.hardening import fault_of
 from tapeline_ledger.lockstep import Ask, FreeRunning, Gate, Judged, LockStep, Plan
 from tapeline_ledger.store import CommitRefused, Store
@@ -33,7 +34,7 @@ MOST_ASKS_WAITING = 50_000
 """Answers that may wait for a group; beyond that they are refused at once, so that memory stays bounded."""
 
 KEPT_FACTS = 50_000
-"""Recent facts kept at hand, because most answers are about them."""
+"""The latest facts are kept at hand, because most answers are about them."""
 
 Reply = Callable[[tuple[Receipt, ...]], None]
 
@@ -96,7 +97,7 @@ class Recorder:
         self._waiting: deque[Ask] = deque()
         self._local: deque[Ask] = deque()
         self._arrived = asyncio.Event()
-        self._recent: dict[int, Fact] = {}
+        self._recent: deque[Fact] = deque(maxlen=KEPT_FACTS)
         self._books: Follower[Any] | None = None
         self._books_hear: frozenset[type[Event]] = frozenset()
         self._telling: asyncio.Task[None] | None = None
@@ -213,7 +214,7 @@ class Recorder:
             except CommitRefused as refused:
                 await self._after_refused_commit(judged, refused)
                 return
-            self._keep(new)
+            self._recent.extend([recorded.fact for recorded in new])
             self.counts.facts += len(new)
             self.counts.groups += 1
             self._tell_books([recorded.fact for recorded in new])
@@ -244,7 +245,8 @@ class Recorder:
             if needs.cause is not None and needs.cause <= self.head:
                 causes[needs.cause] = None
         known = await self.store.by_ids(list(ids))
-        found = {pos: self._recent[pos] for pos in causes if pos in self._recent}
+        recent, beyond = self._recent, self.head + 1
+        found = {pos: recent[pos - beyond] for pos in causes if beyond - pos <= len(recent)}
         found.update(await self.store.facts_at([pos for pos in causes if pos not in found]))
         return known, found
 
@@ -272,26 +274,24 @@ class Recorder:
         if receipt.refusal is not None:
             self.counts.refused[receipt.refusal] += 1
 
-    def _keep(self, new: Sequence[Recorded]) -> None:
-        recent = self._recent
-        for recorded in new:
-            recent[recorded.fact.pos] = recorded.fact
-        for pos in range(next(iter(recent)), self.head - KEPT_FACTS + 1):
-            recent.pop(pos, None)
-
     async def _restore_books(self, core: Core[Any]) -> None:
-        """Bring the books to the head and put the answers they owe into the first group."""
+        """Bring the books to the head and put the answers they owe into the first group.
+
+        The whole chain is verified on the way: nothing is recorded behind a past that was changed.
+        """
         books = Follower(core)
-        answers = answers_of(core.name, [fact async for fact in _facts_after(self.store, 0, author=core.name)])
+        said = await read_said(self.store.read, core.name)
         self._books = books
         self._books_hear = frozenset(core.hears)
-        names = tuple(event.__name__ for event in core.hears)
-        last_answered = max(answers, default=0)
-        async for fact in _facts_after(self.store, 0, types=names):
-            if fact.pos <= last_answered:
-                books.recall(fact, answers.get(fact.pos, ()))
-            else:
-                self._hear_for_books(fact)
+        async for through, facts in verified(self.store.read, {event.__name__ for event in core.hears}, [said]):
+            if through <= said.last_answered:
+                books.recall_all(facts, said.answers)
+                continue
+            for fact in facts:
+                if fact.pos <= said.last_answered:
+                    books.recall(fact, said.answers.get(fact.pos, ()))
+                elif type(fact.event) in self._books_hear:
+                    self._hear_for_books(fact)
 
     def _tell_books(self, facts: Sequence[Fact]) -> None:
         if self._books is None:
@@ -300,7 +300,7 @@ class Recorder:
             if type(fact.event) in self._books_hear:
                 self._hear_for_books(fact)
 
-    def _hear_for_books(self, fact: Fact) -> None:
+    def _hear_for_books(self, fact: Fact | Heard) -> None:
         """Let the books hear a fact that they have not answered; in lock step silence is said, too."""
         assert self._books is not None
         decisions = self._books.hear(fact)
@@ -320,9 +320,7 @@ def _must_stand(receipts: tuple[Receipt, ...]) -> None:
             raise RuntimeError(f"the answer of the books was refused: {receipt.refusal} {receipt.detail}")
 
 
-async def _facts_after(
-    store: Store, after: int, *, types: tuple[str, ...] = (), author: str = ""
-) -> AsyncIterator[Fact]:
-    async for page in pages(store.read, ReadRequest(after=after, limit=READ_FACTS, types=types, author=author)):
+async def _facts_after(store: Store, after: int) -> AsyncIterator[Fact]:
+    async for page in pages(store.read, ReadRequest(after=after, limit=READ_FACTS)):
         for payload in page.facts:
             yield decode_fact(payload)

@@ -28,7 +28,6 @@ from tapeline_common.tape import Receipt
 from tapeline_common.tape_nats import (
     decode_answers,
     decode_read_request,
-    encode_page,
     encode_read_error,
     encode_receipts,
 )
@@ -38,7 +37,14 @@ from tapeline_common.wiring import Service
 from tapeline_ledger.frame_gate import MOST, FrameGate, ReplayBroken
 from tapeline_ledger.frame_services import Request
 from tapeline_ledger.hardening import fault_of
-from tapeline_ledger.server import MOST_REPLY_BYTES, PENDING_BYTES, PENDING_MESSAGES, PROGRESS_S, Progress
+from tapeline_ledger.server import (
+    MOST_REPLY_BYTES,
+    PENDING_BYTES,
+    PENDING_MESSAGES,
+    PROGRESS_S,
+    Progress,
+    encoded_page,
+)
 from tapeline_ledger.store import Store
 
 if TYPE_CHECKING:
@@ -276,7 +282,7 @@ class ReplayServer:
             await self._client.publish(message.reply, encode_read_error(str(error)))
             return
         most_bytes = min(MOST_REPLY_BYTES, self._client.max_payload - 1_000)
-        await self._client.publish(message.reply, encode_page(await self._store.read(request, most_bytes)))
+        await self._client.publish(message.reply, await encoded_page(self._store, request, most_bytes))
 
     async def _tell_progress(self) -> None:
         while True:

@@ -19,6 +19,7 @@ from nats.errors import Error as NatsError
 
 from tapeline_common import bus, subjects
 from tapeline_common.core import Core
+from tapeline_common.events import Event
 from tapeline_common.sequencer import Recorded
 from tapeline_common.tape import ReadRequest, Receipt
 from tapeline_common.tape_nats import (
@@ -27,8 +28,10 @@ from tapeline_common.tape_nats import (
     encode_page,
     encode_read_error,
     encode_receipts,
+    encode_stretch,
 )
 from tapeline_common.values import AppendRefusal, Realm
+from tapeline_common.wire import Fact
 from tapeline_ledger.lockstep import Plan
 from tapeline_ledger.mirror import Mirror, MirrorState
 from tapeline_ledger.recorder import Recorder
@@ -44,6 +47,7 @@ everybody. In lock step it is told after each commit, because the replay's end i
 MOST_REPLY_BYTES = 4_000_000
 MOST_REQUEST_BYTES = 4_000_000
 STOP_TIMEOUT_S = 5.0
+KEPT_SUBJECTS = 10_000
 PENDING_MESSAGES = 200_000
 PENDING_BYTES = 512 * 1024 * 1024
 
@@ -104,7 +108,7 @@ class Server:
         self._mirror = Mirror(client, store, report) if mirrored else None
         self._report = report
         self._encoder = msgspec.json.Encoder()
-        self._subjects: dict[tuple[str, str, str], str] = {}
+        self._subjects: dict[tuple[type[Event], str], str] = {}
         self._outbox: list[tuple[str, bytes, bytes]] = []
         self._moved = asyncio.Event()
         self._reading: set[asyncio.Task[None]] = set()
@@ -198,14 +202,17 @@ class Server:
         messages: list[tuple[str, bytes, bytes]] = []
         for recorded in new:
             fact = recorded.fact
-            key = (fact.author, type(fact.event).__name__, fact.stream)
-            subject = known.get(key)
-            if subject is None:
-                if len(known) > 10_000:
-                    known.clear()
-                subject = known[key] = subjects.tape(*key)
+            subject = known.get((type(fact.event), fact.stream)) or self._subject(fact)
             messages.append((subject, recorded.payload, b""))
         await self._send_all(messages)
+
+    def _subject(self, fact: Fact) -> str:
+        event = type(fact.event)
+        if len(self._subjects) >= KEPT_SUBJECTS:
+            self._subjects.clear()
+        subject = subjects.tape(fact.author, event.__name__, fact.stream)
+        self._subjects[event, fact.stream] = subject
+        return subject
 
     async def _send_all(self, messages: Sequence[tuple[str, bytes, bytes]]) -> None:
         """``_send`` for many at once."""
@@ -244,7 +251,7 @@ class Server:
 
     async def _read(self, inbox: str, request: ReadRequest) -> None:
         most_bytes = min(MOST_REPLY_BYTES, self._client.max_payload - 1_000)
-        await self._send(inbox, encode_page(await self._store.read(request, most_bytes)))
+        await self._send(inbox, await encoded_page(self._store, request, most_bytes))
 
     async def _tell_progress(self) -> None:
         while True:
@@ -271,6 +278,14 @@ class Server:
             books_pos=0 if books is None else books.heard,
         )
         await self._send(subjects.progress("ledger"), self._encoder.encode(progress))
+
+
+async def encoded_page(store: Store, request: ReadRequest, most_bytes: int) -> bytes:
+    """The reply to a read request."""
+    if request.chained:
+        stretch = await store.stretch(request, most_bytes)
+        return encode_stretch(stretch.lines, stretch.through, stretch.head, stretch.hash)
+    return encode_page(await store.read(request, most_bytes))
 
 
 async def serve(

@@ -9,10 +9,8 @@ The rules of the tape are in ``sequencer``; this module neither judges nor annou
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import asyncpg
@@ -32,8 +30,8 @@ PARTITION_AHEAD = 2_000_000
 
 MOST_FACTS_PER_PAGE = 20_000
 
-KEPT_PAYLOADS = 5_000
-"""Bytes of the latest facts kept at hand, for the mirror and for followers who missed a few."""
+KEPT_FACTS = 20_000
+"""The latest facts are kept at hand with their bytes, for the mirror and for followers who missed a few."""
 
 POLL_S = 0.2
 """How often a waiting ledger asks for the lock, and a disconnected one for the server."""
@@ -75,6 +73,32 @@ class Overtaken(Exception):
     """Another ledger has written to this tape while this one was disconnected: this process must start anew."""
 
 
+FACTS_PER_TEXT = 64
+_STRETCH = f"""
+SELECT texts.facts, texts.lines, (SELECT hash FROM tape WHERE pos = $2) AS hash
+FROM generate_series($1::bigint, $2::bigint - 1, {FACTS_PER_TEXT}) AS start,
+LATERAL (
+    SELECT count(*) AS facts, string_agg(payload, '\\x0a') AS lines
+    FROM (
+        SELECT payload FROM tape WHERE pos > start AND pos <= least(start + {FACTS_PER_TEXT}, $2) ORDER BY pos
+    ) AS found
+) AS texts
+"""
+"""Neighbouring facts put together by Postgres: a row for each fact would cost us several times as much. Texts of some
+facts and not one of all, because fresh memory for megabytes costs more than what is done with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Neighbouring facts, one a line, and the hash of the chain after the last of them (empty beyond the head)."""
+
+    lines: bytes
+    facts: int
+    through: int
+    head: int
+    hash: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """Position and hash of the last fact; 0 and ``GENESIS`` on an empty tape."""
@@ -98,7 +122,7 @@ class Store:
         self._read_lock = asyncio.Lock()
         self._tables = Tables()
         self._partitioned_to = 0
-        self._latest: deque[bytes] = deque(maxlen=KEPT_PAYLOADS)
+        self._latest: list[Recorded] = []
         self._payload_bytes = 1
         """Mean size of the facts of the last page: what does not fit the next one need not be fetched."""
         self._commit_scope: asyncio.Timeout | None = None
@@ -164,10 +188,16 @@ class Store:
             except asyncpg.PostgresError as error:
                 raise await self._refuse(error) from error
         self.head = wanted
-        self._latest.extend([recorded.payload for recorded in records])
+        self._latest += records
+        if len(self._latest) > 2 * KEPT_FACTS:
+            del self._latest[:-KEPT_FACTS]
 
     async def read(self, request: ReadRequest, most_bytes: int = 0) -> Page:
         """Facts asked for, in position order; ``most_bytes`` (0: any) cuts the page, but never below one fact."""
+        if request.chained:
+            stretch = await self.stretch(request, most_bytes)
+            facts = tuple(stretch.lines.split(b"\n")) if stretch.facts else ()
+            return Page(facts, stretch.through, stretch.head, stretch.hash)
         head = self.head.pos
         until = min(request.until or head, head)
         conditions = ["pos > $1", "pos <= $2"]
@@ -195,11 +225,42 @@ class Store:
         through = rows[kept - 1]["pos"] if full else until
         return Page(tuple(row["payload"] for row in rows[:kept]), max(through, request.after), head)
 
+    async def stretch(self, request: ReadRequest, most_bytes: int = 0) -> Stretch:
+        """What ``read`` gives to a chained request, without an object for each fact."""
+        head = self.head.pos
+        until = min(request.until or head, head)
+        limit = min(request.limit, MOST_FACTS_PER_PAGE)
+        if most_bytes:
+            limit = min(limit, most_bytes // self._payload_bytes + 1)
+        while True:
+            through = max(request.after, min(request.after + limit, until))
+            rows = await self._fetch(_STRETCH, request.after, through) if through > request.after else []
+            facts = sum(row["facts"] for row in rows)
+            lines = b"\n".join([row["lines"] for row in rows if row["facts"]])
+            if facts:
+                self._payload_bytes = len(lines) // facts + 1
+            if not most_bytes or len(lines) <= most_bytes or limit == 1:
+                break
+            limit = max(1, limit // 2)
+        if rows:
+            return Stretch(lines, facts, through, head, rows[0]["hash"] or b"")
+        return Stretch(b"", 0, through, head, await self._hash_at(through))
+
+    async def _hash_at(self, pos: int) -> bytes:
+        """Hash of the chain after a position; empty where there is none."""
+        if pos == 0:
+            return GENESIS
+        rows = await self._fetch("SELECT hash FROM tape WHERE pos = $1", pos)
+        return bytes(rows[0]["hash"]) if rows else b""
+
     async def by_ids(self, ids: Sequence[str]) -> dict[str, Fact]:
         """Which of these ids are on the tape, and their facts."""
         if not ids:
             return {}
-        rows = await self._fetch("SELECT id, payload FROM tape WHERE id = ANY($1)", list(ids))
+        # One text instead of an array: asyncpg asks of each element of an array whether it is an array itself.
+        joined = "\n".join(ids)
+        assert joined.count("\n") == len(ids) - 1, "ids are printable, so none has a line break"
+        rows = await self._fetch("SELECT id, payload FROM tape WHERE id = ANY(string_to_array($1, E'\\n'))", joined)
         return {row["id"]: decode_fact(row["payload"]) for row in rows}
 
     async def facts_at(self, positions: Sequence[int]) -> dict[int, Fact]:
@@ -213,11 +274,18 @@ class Store:
 
     async def payloads_after(self, pos: int, limit: int) -> list[bytes]:
         """Stored bytes of the facts that follow a position, at most ``limit``."""
-        first = self.head.pos - len(self._latest)
-        if first <= pos:
-            return list(islice(self._latest, pos - first, pos - first + limit))
+        kept = self.kept_after(pos, limit)
+        if kept is not None:
+            return [recorded.payload for recorded in kept]
         page = await self.read(ReadRequest(after=pos, limit=limit))
         return list(page.facts)
+
+    def kept_after(self, pos: int, limit: int) -> list[Recorded] | None:
+        """The facts that follow a position, at most ``limit``; ``None`` if they are only in the log."""
+        first = self.head.pos - len(self._latest)
+        if pos < first:
+            return None
+        return self._latest[pos - first : pos - first + limit]
 
     async def _commit_in_time(self, records: Sequence[Recorded]) -> None:
         """Commit, or raise ``TimeoutError`` as soon as the connection has ended: asyncpg can wait on for ever."""

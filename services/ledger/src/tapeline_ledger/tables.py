@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from tapeline_common.wire import Fact
-from tapeline_ledger.projections import Changes, OrderRow, Row, fold, orders_touched
+from tapeline_ledger.projections import PROJECTED, Changes, OrderRow, Row, fold, orders_touched
 
 KEPT_ORDERS = 10_000
 """Order rows kept in memory; orders beyond that are read back when they are touched again."""
@@ -60,10 +60,11 @@ class Tables:
 
     async def changes(self, connection: Any, facts: Sequence[Fact]) -> Changes:
         """The rows that the next facts change; whoever asks must write them, or ``forget``."""
-        touched = orders_touched(facts)
+        projected = [fact for fact in facts if type(fact.event) in PROJECTED]
+        touched = orders_touched(projected)
         if touched:
             await self._load_orders(connection, touched)
-        return fold(facts, self._orders)
+        return fold(projected, self._orders)
 
     async def _load_orders(self, connection: Any, touched: Sequence[str]) -> None:
         if len(self._orders) + len(touched) > KEPT_ORDERS:
