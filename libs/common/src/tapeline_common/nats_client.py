@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 import nkeys
@@ -98,8 +99,7 @@ class _Line(asyncio.Protocol):
         self._pongs: deque[asyncio.Future[None]] = deque()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods only
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -110,7 +110,8 @@ class _Line(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         lost = Away(f"the connection to NATS ended: {error or 'closed by the server'}")
-        for waiting in (self.greeted, *self._pongs):
+        waits: list[asyncio.Future[Any]] = [self.greeted, *self._pongs]
+        for waiting in waits:
             if not waiting.done():
                 waiting.set_exception(lost)
                 waiting.exception()  # whoever waited no longer does not leave a warning behind

@@ -20,19 +20,24 @@ HORIZON = 10_000
 
 
 class Preceding:
-    """The latest position of each type, kept as facts are recorded.
+    """The latest position of each type, kept as facts are announced.
 
     Args:
         since: the head when this began; nothing is known of facts up to there.
+
+    Attributes:
+        through: position of the last fact this knows of. What ``text`` says holds up to there and no further.
     """
 
     def __init__(self, since: int) -> None:
+        self.through = since
         self._since = since
         self._latest: dict[str, int] = {}
         self._words: dict[str, str] = {}
 
     def add(self, event: str, pos: int) -> None:
         """Take note of the next fact. Positions rise."""
+        self.through = pos
         self._latest.pop(event, None)
         self._words.pop(event, None)
         self._latest[event] = pos
@@ -44,7 +49,7 @@ class Preceding:
 
     @property
     def text(self) -> str:
-        """What was recorded so far, for the announcement of the next fact."""
+        """What was announced so far, for the announcement of the next fact."""
         return " ".join([str(self._since), *self._words.values()])
 
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tapeline_common import logs, subjects
-from tapeline_common.events import Event
+from tapeline_common.events import SAYS, Event
 from tapeline_common.follower import Follower, answers_of
 from tapeline_common.metrics import Metrics
+from tapeline_common.preceding import nothing_missed
 from tapeline_common.tape import Page, ReadRequest, Tape, TapeUnavailable
 from tapeline_common.tape_pages import READ_FACTS, pages
 from tapeline_common.values import Realm
@@ -47,23 +48,31 @@ class ServiceStopped(Exception):
 
 @dataclass(slots=True)
 class Inbox:
-    """Announced facts by position, waiting for their turn."""
+    """Announced facts by position, waiting for their turn.
 
-    announced: dict[int, tuple[str, bytes]] = field(default_factory=dict)
+    Attributes:
+        announced: position → subject, payload, and what lies before it (``preceding``).
+        head: the last position anybody named.
+        before_end: what lies up to ``head``, if the ledger said so with it; else empty.
+    """
+
+    announced: dict[int, tuple[str, bytes, str]] = field(default_factory=dict)
     head: int = 0
+    before_end: str = ""
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def put(self, subject: str, payload: bytes) -> None:
+    def put(self, subject: str, payload: bytes, before: str = "") -> None:
         pos = position_of(payload)
-        self.head = max(self.head, pos)
+        if pos > self.head:
+            self.head, self.before_end = pos, ""
         if len(self.announced) >= INBOX_LIMIT:
             self.announced.clear()  # all of it is in the log, and is read from there
-        self.announced[pos] = (subject, payload)
+        self.announced[pos] = (subject, payload, before)
         self.arrived.set()
 
-    def saw_head(self, pos: int) -> None:
+    def saw_head(self, pos: int, before: str = "") -> None:
         if pos > self.head:
-            self.head = pos
+            self.head, self.before_end = pos, before
             self.arrived.set()
 
 
@@ -74,6 +83,7 @@ class Runner:
         tape: where answers are recorded and facts are read.
         announce: publishes this service's progress.
         adapters: (core name, adapter) pairs to run once restored.
+        restored: called once the tape is folded, before it is followed.
     """
 
     def __init__(
@@ -86,6 +96,7 @@ class Runner:
         logger: logs.Logger,
         announce: Callable[[Progress], Awaitable[None]],
         adapters: Sequence[tuple[str, Adapter]] = (),
+        restored: Callable[[], None] = lambda: None,
     ) -> None:
         self.service = service
         self.inbox = Inbox()
@@ -97,6 +108,7 @@ class Runner:
         self._logger = logger
         self._announce = announce
         self._adapters = adapters
+        self._restored = restored
         self._workers = {worker.asked_by: worker for worker in service.workers}
         wanted = [event for core in service.cores for event in core.hears]
         self._types = frozenset(event.__name__ for event in [*wanted, *self._workers])
@@ -106,12 +118,19 @@ class Runner:
         self._failed: asyncio.Future[None] | None = None
         self._acknowledge = asyncio.Event()
 
+    @property
+    def follows(self) -> tuple[str, ...]:
+        """Names of the events to be announced to this service: what it hears, and what it must acknowledge."""
+        acknowledged = {event.__name__ for event in SAYS[OPERATOR]}
+        return tuple(sorted(self._types | acknowledged))
+
     async def run(self) -> None:
         """Restore, then follow until cancelled. Raises ``ServiceStopped`` or whatever a core raised."""
         self._failed = asyncio.get_running_loop().create_future()
         progress = self._spawn(self._report_progress())
         try:
             await self._restore()
+            self._restored()
             for core, adapter in self._adapters:
                 self._spawn(adapter.run(_Door(self, core)))
             follow = asyncio.ensure_future(self._follow())
@@ -161,19 +180,19 @@ class Runner:
     # ---- follow ----------------------------------------------------------------------------------------------
 
     async def _follow(self) -> None:
+        inbox = self.inbox
         while True:
-            found = self.inbox.announced.pop(self.heard + 1, None)
+            found = inbox.announced.pop(self.heard + 1, None)
             if found is not None:
                 await self._take(*found)
-                continue
-            if self.heard < self.inbox.head:
-                await self._fill()
-                continue
-            self.inbox.arrived.clear()
-            if self.heard >= self.inbox.head:
-                await self.inbox.arrived.wait()
+            elif self.heard < inbox.head:
+                await self._pass_gap()
+            else:
+                inbox.arrived.clear()
+                if self.heard >= inbox.head:
+                    await inbox.arrived.wait()
 
-    async def _take(self, subject: str, payload: bytes) -> None:
+    async def _take(self, subject: str, payload: bytes, _before: str) -> None:
         """The next fact in order, as announced: skipped by its subject where no table names it."""
         if subjects.event_of(subject) in self._types:
             await self._hear(decode_fact(payload))
@@ -181,12 +200,18 @@ class Runner:
         if subjects.author_of(subject) == OPERATOR:
             self._acknowledge.set()
 
-    async def _fill(self) -> None:
-        """Positions were announced that never arrived here: read them from the log."""
+    async def _pass_gap(self) -> None:
+        """Positions up to the next announcement did not arrive here: pass over them if none of them concerns us, or
+        read them from the log."""
         announced = self.inbox.announced
         for pos in [pos for pos in announced if pos <= self.heard]:
             del announced[pos]
-        until = min(announced, default=self.inbox.head + 1) - 1
+        following = min(announced, default=0)
+        until = following - 1 if following else self.inbox.head
+        before = announced[following][2] if following else self.inbox.before_end
+        if nothing_missed(before, self.heard, self._types):
+            self._advance(until)
+            return
         page = await self._read(ReadRequest(self.heard, limit=1000, types=tuple(sorted(self._types)), until=until))
         for payload in page.facts:
             await self._hear(decode_fact(payload))
@@ -296,7 +321,6 @@ class Runner:
                 await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
                 attempt += 1
                 continue
-            self.inbox.saw_head(page.head)
             return page
 
     async def _read_all(self, author: str) -> list[bytes]:

@@ -10,12 +10,13 @@ This module opens no connection; it is given a connected client. Following the t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 import msgspec
-from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from tapeline_common import subjects
+from tapeline_common.nats_client import BusError
 from tapeline_common.tape import Page, ReadRequest, Receipt, TapeUnavailable
 from tapeline_common.values import AppendRefusal
 from tapeline_common.wire import Answer, decode_answer
@@ -98,6 +99,16 @@ def encode_read_error(detail: str) -> bytes:
     return _json.encode(PageReply(error=detail))
 
 
+class Asker(Protocol):
+    """What both of our NATS clients can do."""
+
+    @property
+    def is_connected(self) -> bool: ...
+
+    async def request(self, subject: str, payload: bytes, /, *, timeout: float) -> Any:  # noqa: ASYNC109
+        """The reply; its payload is ``data``."""
+
+
 class NatsTape:
     """``Tape`` over a connected NATS client.
 
@@ -108,7 +119,7 @@ class NatsTape:
 
     def __init__(
         self,
-        client: Client,
+        client: Asker,
         *,
         append_timeout_s: float = APPEND_TIMEOUT_S,
         read_timeout_s: float = READ_TIMEOUT_S,
@@ -143,6 +154,7 @@ class NatsTape:
             raise TapeUnavailable(f"not connected to NATS; {subject} was not asked")
         try:
             message = await self._client.request(subject, payload, timeout=timeout_s)
-        except (NatsError, TimeoutError, OSError) as error:
+        except (NatsError, BusError, TimeoutError, OSError) as error:
             raise TapeUnavailable(f"no reply to {subject} within {timeout_s} s: {type(error).__name__}") from error
-        return message.data
+        data: bytes = message.data
+        return data
