@@ -87,6 +87,15 @@ class Listening:
         self.client._forget(self.number)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """A request on its way."""
+
+    subject: str
+    reply: asyncio.Future[Message]
+    alarm: asyncio.TimerHandle
+
+
 class _Line(asyncio.Protocol):
     """One TCP connection, from its first byte to its last; the client outlives it."""
 
@@ -185,7 +194,7 @@ class NatsClient:
         self._numbers = 0
         self._kept: list[bytes] = []
         self._kept_bytes = 0
-        self._replies: dict[str, asyncio.Future[Message]] = {}
+        self._asks: dict[str, _Ask] = {}
         self._inbox = f"_INBOX.{name}.{secrets.token_hex(8)}."
         self._asked = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -227,11 +236,11 @@ class NatsClient:
             self._line.write(protocol.subscribe(subject, self._numbers))
         return Listening(self, self._numbers)
 
-    async def request(self, subject: str, data: bytes, *, timeout: float, header: bytes = b"") -> Message:  # noqa: ASYNC109  (the name nats-py gives it)
-        """Publish a message and wait for the reply to it.
+    def request(self, subject: str, data: bytes, *, timeout: float, header: bytes = b"") -> asyncio.Future[Message]:
+        """Publish a message at once; the future is the reply to it.
 
-        Raises ``TimeoutError``, ``NobodyListens``, ``Away`` if the connection ended before the reply came, and what
-        ``send`` raises. Unless nobody listens, the request may have been carried out all the same.
+        It ends with ``TimeoutError``, with ``NobodyListens``, or with ``Away`` if the connection ended before the reply
+        came. Unless nobody listens, the request may have been carried out all the same. Raises what ``publish`` raises.
         """
         if len(data) + len(header) > self.max_payload:
             raise ValueError(f"{len(data)} bytes on {subject}: the server takes {self.max_payload}")
@@ -239,17 +248,9 @@ class NatsClient:
         token = str(self._asked)
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[Message] = loop.create_future()
-        self._replies[token] = reply
-        alarm = loop.call_later(timeout, _time_out, reply, subject, timeout)
-        try:
-            self._write(protocol.publish(subject, data, self._inbox + token, header))
-            message = await reply
-        finally:
-            alarm.cancel()
-            del self._replies[token]
-        if message.nobody_listens:
-            raise NobodyListens(f"nobody is subscribed to {subject}")
-        return message
+        self._write(protocol.publish(subject, data, self._inbox + token, header))
+        self._asks[token] = _Ask(subject, reply, loop.call_later(timeout, self._time_out, token, timeout))
+        return reply
 
     async def flush(self) -> None:
         """Return when the server has all that was said before, subscriptions included."""
@@ -373,9 +374,7 @@ class NatsClient:
 
     def _on_message(self, number: int, message: Message) -> None:
         if not number:
-            reply = self._replies.get(message.subject[len(self._inbox) :])
-            if reply is not None and not reply.done():
-                reply.set_result(message)
+            self._on_reply(message)
             return
         found = self._listeners.get(number)
         if found is None:
@@ -385,14 +384,33 @@ class NatsClient:
         except Exception as error:  # one bad message neither ends the connection nor hides the next one
             self._report(error)
 
+    def _on_reply(self, message: Message) -> None:
+        ask = self._asks.pop(message.subject[len(self._inbox) :], None)
+        if ask is None:
+            return  # too late
+        ask.alarm.cancel()
+        if ask.reply.done():
+            return  # whoever asked was cancelled
+        if message.nobody_listens:
+            ask.reply.set_exception(NobodyListens(f"nobody is subscribed to {ask.subject}"))
+        else:
+            ask.reply.set_result(message)
+
+    def _time_out(self, token: str, timeout_s: float) -> None:
+        ask = self._asks.pop(token)
+        if not ask.reply.done():
+            ask.reply.set_exception(TimeoutError(f"no reply to {ask.subject} within {timeout_s} s"))
+
     def _forget(self, number: int) -> None:
         if self._listeners.pop(number, None) is not None and self._line is not None:
             self._line.write(protocol.unsubscribe(number))
 
     def _give_up_replies(self, reason: BusError) -> None:
-        for reply in self._replies.values():
-            if not reply.done():
-                reply.set_exception(reason)
+        asks, self._asks = self._asks, {}
+        for ask in asks.values():
+            ask.alarm.cancel()
+            if not ask.reply.done():
+                ask.reply.set_exception(reason)
 
     def _report(self, trouble: Exception) -> None:
         if self._on_error is not None and not self._closed:
@@ -413,8 +431,3 @@ async def connect(url: str, *, name: str, seed_file: str = "", on_error: OnError
     client = NatsClient(url, name=name, seed=seed, on_error=on_error)
     await client._connect_until_done()
     return client
-
-
-def _time_out(reply: asyncio.Future[Message], subject: str, timeout_s: float) -> None:
-    if not reply.done():
-        reply.set_exception(TimeoutError(f"no reply to {subject} within {timeout_s} s"))

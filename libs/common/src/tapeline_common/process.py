@@ -142,11 +142,11 @@ async def follow(process: Process) -> None:
     )
 
     def hear(message: Message) -> None:
-        runner.inbox.put(message.subject, message.data, header_value(message.header, preceding.HEADER))
+        runner.announced(message.subject, message.data, header_value(message.header, preceding.HEADER))
 
     def head(message: Message) -> None:
         progress = decode_progress(message.data)
-        runner.inbox.saw_head(progress.pos, progress.before)
+        runner.saw_head(progress.pos, progress.before)
 
     for event in runner.follows:
         await client.listen(subjects.tape_of(event), hear)

@@ -255,9 +255,10 @@ class Recorder:
             ids.update(dict.fromkeys(needs.ids))
             if needs.cause is not None and needs.cause <= self.head:
                 causes[needs.cause] = None
-        known = await self.store.by_ids(list(ids))
+        known = await self.store.by_ids(list(ids)) if ids else {}
         found = {pos: self._recent[pos] for pos in causes if pos in self._recent}
-        found.update(await self.store.facts_at([pos for pos in causes if pos not in found]))
+        if len(found) < len(causes):
+            found.update(await self.store.facts_at([pos for pos in causes if pos not in found]))
         return known, found
 
     async def _after_refused_commit(self, judged: Sequence[Judged], refused: CommitRefused) -> None:
