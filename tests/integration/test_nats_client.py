@@ -1,4 +1,4 @@
-"""Our client for the live path: it agrees with nats-py over a real server, and loses its line without losing its head."""
+"""Our client for the live path: it agrees with nats-py over a real server, and survives whatever ends its line."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -110,7 +110,7 @@ def void(_value: object) -> None:
 
 
 async def test_questions_without_an_answer(bus: NatsServer, join: Connect) -> None:
-    """Nobody listens is said at once; silence ends in time; whoever no longer waits is forgotten; too big is refused."""
+    """That nobody listens is said at once; silence ends in time; the impatient are forgotten; too big is refused."""
     client = await join(bus.url)
     with pytest.raises(NobodyListens, match=r"bench\.nobody"):
         await client.request("bench.nobody", b"", timeout=10)
