@@ -9,22 +9,22 @@ import asyncio
 import sys
 
 import uvloop
-from nats.aio.msg import Msg
 
-from bench.servers import BENCH, served
-from tapeline_common import bus
+from bench.servers import BENCH
+from tapeline_common import nats_client
+from tapeline_common.nats_protocol import Message
 
 SUBJECT = "bench.echo"
 
 
 async def answer(url: str, seed_file: str) -> None:
-    client = await bus.connect(url, name=BENCH, seed_file=seed_file)
+    client = await nats_client.connect(url, name=BENCH, seed_file=seed_file)
 
-    async def reply(message: Msg) -> None:
-        await client.publish(message.reply, message.data)
+    def reply(message: Message) -> None:
+        client.send([(message.reply, message.data, b"")])
 
-    await client.subscribe(SUBJECT, cb=reply)
-    await served(client)
+    await client.listen(SUBJECT, reply)
+    await client.flush()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     await asyncio.to_thread(sys.stdin.read)

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncpg
@@ -12,6 +13,7 @@ import nats
 import pytest
 from nats.aio.client import Client
 
+from tapeline_common import nats_client
 from tapeline_common.core import Core
 from tapeline_common.servers_nats import NatsServer, NatsUser, inbox_prefix, new_nkey
 from tapeline_common.servers_postgres import PostgresServer
@@ -137,8 +139,11 @@ RunLedger = Callable[..., Any]
 
 
 @pytest.fixture
-def run_ledger(connect: Callable[[], Awaitable[Client]], database: Database) -> RunLedger:
+def run_ledger(
+    connect: Callable[[], Awaitable[Client]], database: Database, bus: NatsServer, tmp_path: Path
+) -> RunLedger:
     """``async with run_ledger(...) as ledger``: the service runs inside the block, on this test's database."""
+    seed = tmp_path / "tester.nk"
 
     @asynccontextmanager
     async def run(
@@ -152,7 +157,9 @@ def run_ledger(connect: Callable[[], Awaitable[Client]], database: Database) -> 
     ) -> AsyncIterator[RunningLedger]:
         told: list[str] = [] if reports is None else reports
         clock = Clock()
-        ledger_client, client = await connect(), await connect()
+        client = await connect()
+        seed.write_text(TESTER_SEED)
+        ledger_client = await nats_client.connect(bus.url, name="tester", seed_file=str(seed))
         store = await Store.open(database.ledger, told.append)
         stop, ready = asyncio.Event(), asyncio.Event()
         servers: list[Server] = []
@@ -168,7 +175,7 @@ def run_ledger(connect: Callable[[], Awaitable[Client]], database: Database) -> 
                 realm=realm,
                 plan=plan,
                 books=books,
-                mirrored=mirrored,
+                streams=(await connect()).jetstream() if mirrored else None,
                 now_ns=lambda: clock.now_ns,
                 stop=stop,
                 report=told.append,
@@ -187,5 +194,6 @@ def run_ledger(connect: Callable[[], Awaitable[Client]], database: Database) -> 
             stop.set()
             await serving
             await store.close()
+            await ledger_client.close()
 
     return run

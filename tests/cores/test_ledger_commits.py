@@ -1,7 +1,9 @@
 """The statement that commits a small group: its tables and columns are those of the projections."""
 
+import pytest
+
 from tapeline_ledger import commits
-from tapeline_ledger.projections import NAMES
+from tapeline_ledger.projections import NAMES, Changes
 from tapeline_ledger.tables import ORDER_COLUMNS, POSITION_COLUMNS
 
 
@@ -15,18 +17,30 @@ def test_rows_have_the_columns_that_the_bulk_way_writes() -> None:
     assert names(commits.POSITIONS) == POSITION_COLUMNS
 
 
-def test_a_statement_names_only_what_is_touched() -> None:
-    """A quiet bar touches the tape and the offset, nothing else; one array for each column and the offset."""
-    text = commits.statement(("tape",))
+@pytest.mark.parametrize(("is_one_row", "last"), [(True, "::bytea)"), (False, "::bytea[])")])
+def test_a_statement_names_only_what_is_touched(is_one_row: bool, last: str) -> None:
+    """A quiet bar touches the tape and the offset, nothing else; a value or an array for each column and the offset."""
+    text = commits.statement((("tape", is_one_row),))
     assert not any(name in text.replace("projection_offset", "") for name in NAMES)
-    assert f"${len(commits.TAPE) + 1}::bytea[]" in text
+    assert f"${len(commits.TAPE) + 1}{last}" in text
     assert f"${len(commits.TAPE) + 2}" not in text
     assert "ON CONFLICT" not in text
 
 
-def test_a_row_that_exists_is_replaced_by_its_key_and_a_fact_never() -> None:
+@pytest.mark.parametrize("is_one_row", [True, False])
+def test_a_row_that_exists_is_replaced_by_its_key_and_a_fact_never(is_one_row: bool) -> None:
     """Orders and positions are brought up to date; a second fact at a position is an error, not an update."""
-    text = commits.statement(("tape", "orders", "positions"))
+    text = commits.statement((("tape", is_one_row), ("orders", True), ("positions", is_one_row)))
     assert text.count("ON CONFLICT") == 2
     assert "ON CONFLICT (order_id) DO UPDATE SET strategy" in text
     assert "ON CONFLICT (strategy, instrument) DO UPDATE SET quantity" in text
+
+
+def test_one_row_is_given_as_values_and_more_as_columns() -> None:
+    """Both ways carry the same values in the order of the columns, after the offset."""
+    rows = [[f"{column}{row}" for column, _ in commits.TAPE] for row in range(2)]
+    one, values = commits.group(rows[:1], Changes(), 7)
+    more, columns = commits.group(rows, Changes(), 8)
+    assert (one, more) == (commits.statement((("tape", True),)), commits.statement((("tape", False),)))
+    assert values == [7, *rows[0]]
+    assert columns == [8, *zip(*rows, strict=True)]

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from nats.aio.client import Client
 
-from tapeline_common import logs, subjects
+from tapeline_common import logs, preceding, subjects
 from tapeline_common.events import (
     AccountFunded,
     EquityMarked,
@@ -21,6 +21,7 @@ from tapeline_common.events import (
     TradingHalted,
 )
 from tapeline_common.metrics import Metrics
+from tapeline_common.preceding import nothing_missed
 from tapeline_common.sequencer import Sequencer
 from tapeline_common.servers import until
 from tapeline_common.servers_postgres import PostgresServer
@@ -221,6 +222,44 @@ async def test_progress_names_the_head(run_ledger: Any) -> None:
         while (progress := await asyncio.wait_for(told.get(), 5)).head < 1:
             pass
         assert (progress.service, progress.pos, progress.settled) == ("ledger", 1, 1)
+
+
+@pytest.mark.parametrize("at_once", [0, 20], ids=["told later", "told at once"])
+async def test_what_lies_before_is_true_at_every_moment(
+    run_ledger: Any, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """Progress told between a commit and its announcement speaks of announced facts only: whoever believed it and
+    passed over the rest would never hear them. Each announcement names what came before it."""
+    monkeypatch.setattr("tapeline_ledger.recorder.MOST_TOLD_AT_ONCE", at_once)
+    async with run_ledger() as ledger:
+        heard: list[tuple[str, int, str]] = []
+        honest = ledger.server.announce
+
+        def with_progress(new: Any) -> None:
+            ledger.server._send_progress()
+            honest(new)
+            ledger.server._send_progress()
+
+        ledger.server.announce = with_progress
+
+        async def hear(message: Any) -> None:
+            if message.subject == subjects.progress("ledger"):
+                progress = msgspec.json.decode(message.data, type=Progress)
+                heard.append(("progress", progress.pos, progress.before))
+            elif message.subject.startswith("tape."):
+                heard.append(("fact", position_of(message.data), message.headers[preceding.HEADER]))
+
+        everything = await ledger.client.subscribe(">", cb=hear)
+        await ledger.client.flush()
+        await ledger.client.flush()
+        await asyncio.gather(*(ledger.tape.append("operator", halt(number)) for number in range(50)))
+        assert await until(lambda: ("progress", 50) in [one[:2] for one in heard], 10)
+        await everything.unsubscribe()
+    last = 0
+    for kind, pos, before in heard:
+        assert pos == last + 1 if kind == "fact" else pos <= last
+        assert nothing_missed(before, last, {"HaltRequested"})
+        last = pos if kind == "fact" else last
 
 
 # ---- one writer, no loss -----------------------------------------------------------------------------------------

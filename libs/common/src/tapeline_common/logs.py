@@ -38,5 +38,7 @@ def configure(service: str, level: str = "info") -> Logger:
 
 def decision(logger: Logger, *, pos: int, cause: int, author: str, event: Event, outcome: str) -> None:
     """The one line of a decision. ``outcome`` is ``recorded``, ``known`` or the refusal."""
+    if not logger.is_enabled_for(logging.INFO):
+        return  # the fact is encoded for the line only
     fields: dict[str, Any] = {"pos": pos, "cause": cause, "author": author, "outcome": outcome}
     logger.info(type(event).__name__, **fields, fact=encode(event).decode())

@@ -7,6 +7,7 @@ starts it anew), 4 configuration.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -17,9 +18,10 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from tapeline_common import bus, logs, subjects
+from tapeline_common import bus, logs, nats_client, preceding, subjects
 from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_OK, EXIT_USAGE
 from tapeline_common.metrics import Metrics
+from tapeline_common.nats_protocol import header_value
 from tapeline_common.service import Runner
 from tapeline_common.settings import ConfigurationInvalid, Environment, Settings, environment, load
 from tapeline_common.tape_nats import NatsTape
@@ -28,7 +30,14 @@ from tapeline_common.wire import Progress, decode_progress, encode
 from tapeline_common.wiring import Service, installed_services
 
 if TYPE_CHECKING:
-    from tapeline_common.bus import DirectClient
+    from nats.aio.client import Client
+
+    from tapeline_common.nats_client import NatsClient
+    from tapeline_common.nats_protocol import Message
+
+
+COLLECT_AFTER = (50_000, 20, 100)
+"""Objects made and not freed before the collector looks for cycles among them; Python's own default is 700."""
 
 
 KEPT_MEMORY_BYTES = 16 * 1024 * 1024
@@ -121,7 +130,7 @@ async def _gear(process: Process) -> None:
 async def follow(process: Process) -> None:
     """A service with cores, workers and adapters: follow the tape."""
     service, env = process.service, process.environment
-    client = await connect(process)
+    client = await connect_live(process)
     adapters = service.adapters(process.settings) if service.adapters and env.realm is Realm.LIVE else ()
 
     async def announce(progress: Progress) -> None:
@@ -135,12 +144,18 @@ async def follow(process: Process) -> None:
         logger=process.logger,
         announce=announce,
         adapters=adapters,
+        restored=settle_memory,
     )
 
-    def head(_subject: str, payload: bytes) -> None:
-        runner.inbox.saw_head(decode_progress(payload).pos)
+    def hear(message: Message) -> None:
+        runner.announced(message.subject, message.data, header_value(message.header, preceding.HEADER))
 
-    await client.listen(subjects.TAPE, runner.inbox.put)
+    def head(message: Message) -> None:
+        progress = decode_progress(message.data)
+        runner.saw_head(progress.pos, progress.before)
+
+    for event in runner.follows:
+        await client.listen(subjects.tape_of(event), hear)
     await client.listen(subjects.progress("ledger"), head)
     try:
         await runner.run()
@@ -148,18 +163,44 @@ async def follow(process: Process) -> None:
         await client.close()
 
 
-async def connect(process: Process) -> DirectClient:
-    """This service's connection; a permission violation is logged as the alarm it is."""
-
-    async def on_error(trouble: Exception) -> None:
-        process.logger.error("bus", reason=str(trouble), kind=type(trouble).__name__)
-
+async def connect(process: Process) -> Client:
+    """This service's connection for what is not in a hurry."""
     return await bus.connect(
         process.environment.nats_url,
         name=process.service.name,
         seed_file=process.environment.nats_seed_file,
-        on_error=on_error,
+        on_error=_alarm(process),
     )
+
+
+async def connect_live(process: Process) -> NatsClient:
+    """This service's connection for the live path."""
+    return await nats_client.connect(
+        process.environment.nats_url,
+        name=process.service.name,
+        seed_file=process.environment.nats_seed_file,
+        on_error=_alarm(process),
+    )
+
+
+def _alarm(process: Process) -> bus.OnError:
+    """Trouble on the bus is logged; a permission violation as the alarm it is."""
+
+    async def on_error(trouble: Exception) -> None:
+        process.logger.error("bus", reason=str(trouble), kind=type(trouble).__name__)
+
+    return on_error
+
+
+def settle_memory() -> None:
+    """Called once a service has restored: what is there now stays, so the collector need not look at it again.
+
+    A full collection of a large state takes longer than a bar's way to an order. What is made from here on is freed by
+    counting references; cycles are rare, so looking for them may be rare, too.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 if __name__ == "__main__":

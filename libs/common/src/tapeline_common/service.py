@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tapeline_common import logs, subjects
-from tapeline_common.events import Event
+from tapeline_common.events import SAYS, Event
 from tapeline_common.follower import Follower
 from tapeline_common.metrics import Metrics
-from tapeline_common.tape import Page, ReadRequest, Tape, TapeUnavailable
+from tapeline_common.preceding import nothing_missed
+from tapeline_common.tape import Page, ReadRequest, Receipt, Tape, TapeUnavailable
 from tapeline_common.tape_restore import Said, read_said, verified
 from tapeline_common.values import Realm
 from tapeline_common.wire import Answer, Draft, Fact, Heard, Progress, decode_fact, position_of
@@ -47,24 +48,39 @@ class ServiceStopped(Exception):
 
 @dataclass(slots=True)
 class Inbox:
-    """Announced facts by position, waiting for their turn."""
+    """Announced facts by position, waiting for their turn.
 
-    announced: dict[int, tuple[str, bytes]] = field(default_factory=dict)
+    Attributes:
+        announced: position → subject, payload, and what lies before it (``preceding``).
+        head: the last position anybody named.
+        before_end: what lies up to ``head``, if the ledger said so with it; else empty.
+    """
+
+    announced: dict[int, tuple[str, bytes, str]] = field(default_factory=dict)
     head: int = 0
-    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    before_end: str = ""
 
-    def put(self, subject: str, payload: bytes) -> None:
+    def put(self, subject: str, payload: bytes, before: str = "") -> None:
         pos = position_of(payload)
-        self.head = max(self.head, pos)
+        if pos > self.head:
+            self.head, self.before_end = pos, ""
         if len(self.announced) >= INBOX_LIMIT:
             self.announced.clear()  # all of it is in the log, and is read from there
-        self.announced[pos] = (subject, payload)
-        self.arrived.set()
+        self.announced[pos] = (subject, payload, before)
 
-    def saw_head(self, pos: int) -> None:
+    def saw_head(self, pos: int, before: str = "") -> None:
         if pos > self.head:
-            self.head = pos
-            self.arrived.set()
+            self.head, self.before_end = pos, before
+
+
+@dataclass(frozen=True, slots=True)
+class Unrecorded:
+    """An answer on its way to the ledger."""
+
+    author: str
+    answer: Answer
+    receipt: Coroutine[Any, Any, Receipt]
+    started_s: float
 
 
 class Runner:
@@ -74,6 +90,7 @@ class Runner:
         tape: where answers are recorded and facts are read.
         announce: publishes this service's progress.
         adapters: (core name, adapter) pairs to run once restored.
+        restored: called once the tape is folded, before it is followed.
     """
 
     def __init__(
@@ -86,6 +103,7 @@ class Runner:
         logger: logs.Logger,
         announce: Callable[[Progress], Awaitable[None]],
         adapters: Sequence[tuple[str, Adapter]] = (),
+        restored: Callable[[], None] = lambda: None,
     ) -> None:
         self.service = service
         self.inbox = Inbox()
@@ -97,6 +115,7 @@ class Runner:
         self._logger = logger
         self._announce = announce
         self._adapters = adapters
+        self._restored = restored
         self._workers = {worker.asked_by: worker for worker in service.workers}
         wanted = [event for core in service.cores for event in core.hears]
         self._types = frozenset(event.__name__ for event in [*wanted, *self._workers])
@@ -105,6 +124,18 @@ class Runner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] | None = None
         self._acknowledge = asyncio.Event()
+        self._said: list[Unrecorded] = []
+        self._woken = asyncio.Event()
+        self._is_operators = False
+        """The fact at hand is the operator's, who waits for this service to have heard it."""
+        self._is_idle = False
+        """Nothing is on its way and the inbox is done: what arrives may be heard where it arrives."""
+
+    @property
+    def follows(self) -> tuple[str, ...]:
+        """Names of the events to be announced to this service: what it hears, and what it must acknowledge."""
+        acknowledged = {event.__name__ for event in SAYS[OPERATOR]}
+        return tuple(sorted(self._types | acknowledged))
 
     async def run(self) -> None:
         """Restore, then follow until cancelled. Raises ``ServiceStopped`` or whatever a core raised."""
@@ -112,6 +143,7 @@ class Runner:
         progress = self._spawn(self._report_progress())
         try:
             await self.restore()
+            self._restored()
             for core, adapter in self._adapters:
                 self._spawn(adapter.run(_Door(self, core)))
             follow = asyncio.ensure_future(self._follow())
@@ -130,6 +162,8 @@ class Runner:
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            for said in self._said:
+                said.receipt.close()
 
     # ---- restore ---------------------------------------------------------------------------------------------
 
@@ -157,54 +191,110 @@ class Runner:
                 if fact.pos <= own[name].last_answered:
                     follower.recall(fact, own[name].answers.get(fact.pos, ()))
                 else:
-                    await self._record(name, fact, follower.hear(fact))
+                    self._say(name, fact, follower.hear(fact))
+                    await self._recorded()
             if self._workers:
                 self._ask_worker(fact)
 
     # ---- follow ----------------------------------------------------------------------------------------------
 
+    def announced(self, subject: str, payload: bytes, before: str = "") -> None:
+        """A fact was announced. If it is the next one it is heard, and its answer sent, before this returns."""
+        self.inbox.put(subject, payload, before)
+        self._arrived()
+
+    def saw_head(self, pos: int, before: str = "") -> None:
+        """The ledger named the last position; ``before``: what lies up to there (``preceding``)."""
+        self.inbox.saw_head(pos, before)
+        self._arrived()
+
+    def _arrived(self) -> None:
+        if not self._is_idle:
+            return  # whoever is at work looks into the inbox
+        try:
+            self._hear_announced()
+        except Exception as trouble:
+            self._fail(trouble)
+            return
+        if self._said or self.heard < self.inbox.head:
+            self._is_idle = False
+            self._woken.set()
+
     async def _follow(self) -> None:
         while True:
-            found = self.inbox.announced.pop(self.heard + 1, None)
-            if found is not None:
-                await self._take(*found)
-                continue
-            if self.heard < self.inbox.head:
+            self._hear_announced()
+            if self._said:
+                await self._recorded()
+                self._advance(self.heard + 1)
+            elif self.heard < self.inbox.head:
                 await self._fill()
-                continue
-            self.inbox.arrived.clear()
-            if self.heard >= self.inbox.head:
-                await self.inbox.arrived.wait()
+            else:
+                self._woken.clear()
+                self._is_idle = True
+                await self._woken.wait()
 
-    async def _take(self, subject: str, payload: bytes) -> None:
+    def _hear_announced(self) -> None:
+        """Hear what is announced, in order, until an answer is on its way or something must be read from the log."""
+        announced = self.inbox.announced
+        while not self._said:
+            found = announced.pop(self.heard + 1, None)
+            if found is not None:
+                self._take(*found)
+            elif not self._pass_gap():
+                return
+
+    def _take(self, subject: str, payload: bytes, _before: str) -> None:
         """The next fact in order, as announced: skipped by its subject where no table names it."""
+        self._is_operators = subjects.author_of(subject) == OPERATOR
         if subjects.event_of(subject) in self._types:
-            await self._hear(decode_fact(payload))
-        self._advance(self.heard + 1)
-        if subjects.author_of(subject) == OPERATOR:
-            self._acknowledge.set()
+            self._hear(decode_fact(payload))
+        if not self._said:  # else it is heard once the answer is recorded
+            self._advance(self.heard + 1)
+
+    def _gap(self) -> tuple[int, str]:
+        """Where the positions end that are not announced here, and what lies up to there; (heard, "") without any."""
+        announced = self.inbox.announced
+        if announced:
+            for pos in [pos for pos in announced if pos <= self.heard]:
+                del announced[pos]
+        if announced:
+            following = min(announced)
+            return following - 1, announced[following][2]
+        return max(self.heard, self.inbox.head), self.inbox.before_end
+
+    def _pass_gap(self) -> bool:
+        """Pass over positions that did not arrive here, if it is known that none of them concerns us."""
+        until, before = self._gap()
+        if until <= self.heard or not nothing_missed(before, self.heard, self._types):
+            return False
+        self._advance(until)
+        return True
 
     async def _fill(self) -> None:
-        """Positions were announced that never arrived here: read them from the log."""
-        announced = self.inbox.announced
-        for pos in [pos for pos in announced if pos <= self.heard]:
-            del announced[pos]
-        until = min(announced, default=self.inbox.head + 1) - 1
+        """Read from the log what may concern us and did not arrive."""
+        until, _ = self._gap()
         page = await self._read(ReadRequest(self.heard, limit=1000, types=tuple(sorted(self._types)), until=until))
         for payload in page.facts:
-            await self._hear(decode_fact(payload))
+            self._hear(decode_fact(payload))
+            await self._recorded()
         self._advance(page.through)
 
-    async def _hear(self, fact: Fact) -> None:
-        with self._metrics.step_seconds.time():
-            decided = [(name, follower.hear(fact)) for name, follower in self.followers.items()]
-        self._metrics.heard(type(fact.event).__name__)
+    def _hear(self, fact: Fact) -> None:
+        """Let the cores hear a fact, and send their answers."""
+        started_s = time.perf_counter()
+        decided = [(name, follower.hear(fact)) for name, follower in self.followers.items()]
+        took_s = time.perf_counter() - started_s
         self._ask_worker(fact)  # before recording: in lock step our answer may have to wait for the worker's
         for name, decisions in decided:
-            await self._record(name, fact, decisions)
+            self._say(name, fact, decisions)
+        self._metrics.step_seconds.observe(took_s)
+        self._metrics.heard(type(fact.event).__name__)
 
     def _advance(self, pos: int) -> None:
         self.heard = pos
+        if self._is_operators:
+            self._is_operators = False
+            self._acknowledge.set()
         for follower in self.followers.values():
             if follower.heard < pos:
                 follower.skip(pos)
@@ -213,29 +303,44 @@ class Runner:
 
     # ---- record ----------------------------------------------------------------------------------------------
 
-    async def _record(self, author: str, fact: Fact | Heard, decisions: Sequence[Event]) -> None:
+    def _say(self, author: str, fact: Fact | Heard, decisions: Sequence[Event]) -> None:
         lock_step = self._realm is Realm.REPLAY and type(fact.event) in self.followers[author].core.hears
         if not decisions and not lock_step:
             return
         answer = Answer(fact.pos, tuple(Draft(event) for event in decisions), after=self._after[author])
         if decisions:
             self._after[author] = fact.pos
-        await self.append(author, answer)
+        self._said.append(self._ask_ledger(author, answer))
+
+    def _ask_ledger(self, author: str, answer: Answer) -> Unrecorded:
+        return Unrecorded(author, answer, self._tape.append(author, answer), time.perf_counter())
+
+    async def _recorded(self) -> None:
+        """Wait until what was said is recorded."""
+        said = self._said
+        while said:
+            await self._record(said[0])
+            del said[0]
 
     async def append(self, author: str, answer: Answer) -> None:
         """Have an answer recorded, however long the ledger is away. A refusal stops the service."""
+        await self._record(self._ask_ledger(author, answer))
+
+    async def _record(self, said: Unrecorded) -> None:
+        author, answer = said.author, said.answer
         attempt = 0
-        started = time.perf_counter()
+        receipt_to_come = said.receipt
         while True:
             try:
-                receipt = await self._tape.append(author, answer)
+                receipt = await receipt_to_come
                 break
             except TapeUnavailable as trouble:
                 self._metrics.append_retries.inc()
                 self._logger.warning("append unanswered", author=author, cause=answer.cause, reason=str(trouble))
                 await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
                 attempt += 1
-        self._metrics.append_seconds.observe(time.perf_counter() - started)
+                receipt_to_come = self._tape.append(author, answer)
+        self._metrics.append_seconds.observe(time.perf_counter() - said.started_s)
         if not receipt.ok:
             raise ServiceStopped(f"{author}'s answer to {answer.cause} was refused: {receipt.refusal} {receipt.detail}")
         for draft, pos in zip(answer.facts, receipt.positions, strict=True):
@@ -277,8 +382,12 @@ class Runner:
         self._tasks.discard(task)
         if task.cancelled() or task.exception() is None:
             return
+        self._fail(task.exception() or ServiceStopped("a task failed"))
+
+    def _fail(self, trouble: BaseException) -> None:
+        self._is_idle = False
         if self._failed is not None and not self._failed.done():
-            self._failed.set_exception(task.exception() or ServiceStopped("a task failed"))
+            self._failed.set_exception(trouble)
 
     async def _report_progress(self) -> None:
         said = -1
@@ -304,7 +413,6 @@ class Runner:
                 await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
                 attempt += 1
                 continue
-            self.inbox.saw_head(page.head)
             return page
 
 

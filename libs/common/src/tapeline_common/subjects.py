@@ -41,6 +41,11 @@ def tape(author: str, event: str, stream: str) -> str:
     return f"tape.{author}.{event}.{stream}"
 
 
+def tape_of(event: str) -> str:
+    """Facts of one type, whoever says them and whatever they are about."""
+    return f"tape.*.{event}.>"
+
+
 def event_of(subject: str) -> str:
     """Event name of a tape subject, so that a fact can be skipped without decoding it."""
     return subject.split(".", 3)[2]

@@ -10,13 +10,14 @@ This module opens no connection; it is given a connected client. Following the t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
+from typing import Any, Protocol
 
 import msgspec
-from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from tapeline_common import subjects
+from tapeline_common.nats_client import BusError
 from tapeline_common.tape import Page, ReadRequest, Receipt, TapeUnavailable
 from tapeline_common.values import AppendRefusal
 from tapeline_common.wire import Answer, decode_answer
@@ -108,6 +109,16 @@ def encode_read_error(detail: str) -> bytes:
     return _json.encode(PageReply(error=detail))
 
 
+class Asker(Protocol):
+    """What both of our NATS clients can do; ``nats_client`` sends the request when this is called."""
+
+    @property
+    def is_connected(self) -> bool: ...
+
+    def request(self, subject: str, payload: bytes, /, *, timeout: float) -> Awaitable[Any]:
+        """The reply; its payload is ``data``."""
+
+
 class NatsTape:
     """``Tape`` over a connected NATS client.
 
@@ -118,7 +129,7 @@ class NatsTape:
 
     def __init__(
         self,
-        client: Client,
+        client: Asker,
         *,
         append_timeout_s: float = APPEND_TIMEOUT_S,
         read_timeout_s: float = READ_TIMEOUT_S,
@@ -127,9 +138,12 @@ class NatsTape:
         self._append_timeout_s = append_timeout_s
         self._read_timeout_s = read_timeout_s
 
-    async def append(self, author: str, answer: Answer) -> Receipt:
-        reply = await self._ask(subjects.append(author), _json.encode(answer), self._append_timeout_s)
-        return _receipt.decode(reply)
+    def append(self, author: str, answer: Answer) -> Coroutine[Any, Any, Receipt]:
+        """The request goes out when this is called, if the client can, and not only when it is awaited."""
+        return self._receipt(self._ask(subjects.append(author), _json.encode(answer), self._append_timeout_s))
+
+    async def _receipt(self, reply: Awaitable[bytes]) -> Receipt:
+        return _receipt.decode(await reply)
 
     async def append_many(self, author: str, answers: Sequence[Answer]) -> tuple[Receipt, ...]:
         """Several answers in one message, each recorded whole or not at all, in order. At most ``MOST_ANSWERS``."""
@@ -152,12 +166,24 @@ class NatsTape:
             return Page(facts, reply.through, reply.head, bytes.fromhex(reply.hash))
         return Page(tuple(bytes(fact) for fact in reply.facts), reply.through, reply.head)
 
-    async def _ask(self, subject: str, payload: bytes, timeout_s: float) -> bytes:
+    def _ask(self, subject: str, payload: bytes, timeout_s: float) -> Coroutine[Any, Any, bytes]:
         if not self._client.is_connected:
             # A request buffered until the connection is back could be carried out long after we gave it up.
-            raise TapeUnavailable(f"not connected to NATS; {subject} was not asked")
+            return _unavailable(f"not connected to NATS; {subject} was not asked")
         try:
-            message = await self._client.request(subject, payload, timeout=timeout_s)
-        except (NatsError, TimeoutError, OSError) as error:
-            raise TapeUnavailable(f"no reply to {subject} within {timeout_s} s: {type(error).__name__}") from error
-        return message.data
+            reply = self._client.request(subject, payload, timeout=timeout_s)
+        except (BusError, OSError) as error:
+            return _unavailable(f"{subject} was not asked: {type(error).__name__}: {error}")
+        return _replied(reply, subject, timeout_s)
+
+
+async def _replied(reply: Awaitable[Any], subject: str, timeout_s: float) -> bytes:
+    try:
+        data: bytes = (await reply).data
+    except (NatsError, BusError, TimeoutError, OSError) as error:
+        raise TapeUnavailable(f"no reply to {subject} within {timeout_s} s: {type(error).__name__}") from error
+    return data
+
+
+async def _unavailable(why: str) -> bytes:
+    raise TapeUnavailable(why)

@@ -92,11 +92,13 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         settled: said by the ledger only: in the replay realm every fact up to here has all its answers.
+        before: said by the live ledger only: what lies up to ``pos`` (``preceding``).
     """
 
     service: str
     pos: int
     settled: int = 0
+    before: str = ""
 
 
 _encoder = msgspec.json.Encoder()

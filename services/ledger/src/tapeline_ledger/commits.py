@@ -1,8 +1,10 @@
 """One group in one statement: the facts, the rows projected from them and the offset, committed in one round trip.
 
 A statement outside a transaction block is a transaction of its own, so a group needs no BEGIN and no COMMIT: its parts
-are data-modifying ``WITH`` clauses of one prepared statement, fed with one array per column. Bulk is faster by COPY
-(``store``); the answers of a live chain come one to a few at a time, and there the round trips are what costs.
+are data-modifying ``WITH`` clauses of one prepared statement. A table that gets one row, as at most commits of a live
+chain, is given its values; more rows come as one array per column, whose unpacking costs as much as the row. Bulk is
+faster by COPY (``store``); the answers of a live chain come one to a few at a time, where the round trips are what
+costs.
 This module makes statements and arguments; it executes nothing.
 """
 
@@ -98,26 +100,32 @@ def group(tape: Sequence[Sequence[Any]], changes: Changes, last: int) -> tuple[s
         "trades": changes.trades,
         "equity": changes.equity,
     }
-    touched = tuple(name for name, its_rows in rows.items() if its_rows)
     arguments: list[Any] = [last]
-    for name in touched:
-        arguments.extend(zip(*rows[name], strict=True))
-    return statement(touched), arguments
+    touched = []
+    for name, its_rows in rows.items():
+        if its_rows:
+            touched.append((name, len(its_rows) == 1))
+            arguments.extend(its_rows[0] if len(its_rows) == 1 else zip(*its_rows, strict=True))
+    return statement(tuple(touched)), arguments
 
 
 @cache
-def statement(tables: tuple[str, ...]) -> str:
-    """Text of the statement that adds rows to these tables; ``$1`` is the offset, then one array for each column."""
+def statement(tables: tuple[tuple[str, bool], ...]) -> str:
+    """Text of the statement that adds rows to these tables.
+
+    ``$1`` is the offset; then come, for each table and column, a value where the table is named with ``True`` (one
+    row), else an array.
+    """
     parts = []
     number = 1
-    for table in tables:
+    for table, is_one_row in tables:
         columns, keys = _TABLES[table]
-        arrays = ", ".join(f"${number + index}::{kind}[]" for index, (_, kind) in enumerate(columns, start=1))
+        array = "" if is_one_row else "[]"
+        given = ", ".join(f"${number + index}::{kind}{array}" for index, (_, kind) in enumerate(columns, start=1))
         number += len(columns)
         names = ", ".join(name for name, _ in columns)
-        parts.append(
-            f"new_{table} AS (INSERT INTO {table} ({names}) SELECT * FROM unnest({arrays}){_replacing(columns, keys)})"
-        )
+        source = f"VALUES ({given})" if is_one_row else f"SELECT * FROM unnest({given})"
+        parts.append(f"new_{table} AS (INSERT INTO {table} ({names}) {source}{_replacing(columns, keys)})")
     return f"WITH {', '.join(parts)} UPDATE projection_offset SET pos = $1"
 
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 
 from tapeline_common import subjects
 from tapeline_common.control_request import ControlReply, Refused, event_of, judge
 from tapeline_common.events import PromotionRequested, ResumeRequested, RollbackRequested, StrategyEnableRequested
+from tapeline_common.nats_client import BusError, NatsClient
+from tapeline_common.nats_protocol import Message
 from tapeline_common.tape import ReadRequest
 from tapeline_common.values import ControlRefusal
 from tapeline_common.wire import Answer, Draft, decode_fact, decode_progress, encode
@@ -43,7 +44,7 @@ class Door:
         heard: service → (position, when it said so by the event loop's clock).
     """
 
-    client: Client
+    client: NatsClient
     recorder: Recorder
     public_key: str
     now_ns: Callable[[], int]
@@ -51,20 +52,31 @@ class Door:
     last_sequence: int = 0
     heard: dict[str, tuple[int, float]] = field(default_factory=dict)
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
+    _answering: set[asyncio.Task[None]] = field(default_factory=set)
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def open(self, store: Store) -> None:
         """Learn the sequences used so far, then listen."""
         self.last_sequence = await last_sequence(store)
-        await self.client.subscribe(subjects.PROGRESS_ALL, cb=self._on_progress)
-        await self.client.subscribe(subjects.CONTROL_ALL, cb=self._on_request)
+        await self.client.listen(subjects.PROGRESS_ALL, self._on_progress)
+        await self.client.listen(subjects.CONTROL_ALL, self._on_request)
 
-    async def _on_progress(self, message: Msg) -> None:
+    def _on_progress(self, message: Message) -> None:
         progress = decode_progress(message.data)
         self.heard[progress.service] = (progress.pos, asyncio.get_running_loop().time())
         self._moved.set()
 
-    async def _on_request(self, message: Msg) -> None:
+    def _on_request(self, message: Message) -> None:
+        task = asyncio.create_task(self._answer(message))
+        self._answering.add(task)
+        task.add_done_callback(self._reap)
+
+    def _reap(self, task: asyncio.Task[None]) -> None:
+        self._answering.discard(task)
+        if not task.cancelled() and (trouble := task.exception()) is not None:
+            self.logger.error("control", reason=str(trouble), exc_info=trouble)
+
+    async def _answer(self, message: Message) -> None:
         action = message.subject.removeprefix(subjects.CONTROL)
         async with self._one_at_a_time:
             reply = await self._record(action, message.data)
@@ -72,7 +84,8 @@ class Door:
         if reply.position:
             reply = await self._acknowledged(reply)
         if message.reply:
-            await self.client.publish(message.reply, encode(reply))
+            with suppress(BusError):  # what took effect can be read off the tape as well
+                await self.client.publish(message.reply, encode(reply))
 
     async def _record(self, action: str, body: bytes) -> ControlReply:
         now_ns = self.now_ns()

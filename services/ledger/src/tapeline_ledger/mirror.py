@@ -15,14 +15,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from nats.aio.client import Client
+import msgspec
 from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig, SubjectTransform
 from nats.js.errors import APIError, NotFoundError
 
-from tapeline_common import bus, subjects
+from tapeline_common import subjects
 from tapeline_common.events import Event
+from tapeline_common.nats_client import BusError, NatsClient
+from tapeline_common.nats_protocol import header_block
 from tapeline_common.wire import Fact, decode_fact
 from tapeline_ledger.store import Store
 
@@ -40,7 +44,7 @@ GATHER_S = 0.02
 KEPT_SUBJECTS = 10_000
 
 _EXPECTED_LAST = "Nats-Expected-Last-Sequence"
-_HEADER = bus.header_block(_EXPECTED_LAST, "%d")
+_HEADER = header_block(_EXPECTED_LAST, "%d")
 
 
 def stream_config() -> StreamConfig:
@@ -71,14 +75,21 @@ class MirrorState:
 
 
 class Mirror:
-    """Follows the log and keeps the stream equal to it. ``wake`` it when there are new facts."""
+    """Follows the log and keeps the stream equal to it. ``wake`` it when there are new facts.
 
-    def __init__(self, client: Client, store: Store, report: Callable[[str], None]) -> None:
+    Args:
+        client: publishes the facts.
+        streams: looks at the stream and makes it, over a connection of its own.
+    """
+
+    def __init__(
+        self, client: NatsClient, streams: JetStreamContext, store: Store, report: Callable[[str], None]
+    ) -> None:
         self.state = MirrorState()
         self._client = client
         self._store = store
         self._report = report
-        self._stream = client.jetstream()
+        self._streams = streams
         self._woken = asyncio.Event()
         self._subjects: dict[tuple[type[Event], str], str] = {}
 
@@ -92,7 +103,7 @@ class Mirror:
                 await self.catch_up()
                 self.state.trouble = ""
                 await self._follow()
-            except (NatsError, APIError, TimeoutError, OSError) as error:
+            except (NatsError, APIError, BusError, TimeoutError, OSError) as error:
                 trouble = f"{type(error).__name__}: {error}"
                 if trouble != self.state.trouble:
                     self._report(f"the mirror is behind at {self.state.pos}: {trouble}")
@@ -141,14 +152,14 @@ class Mirror:
     async def _last_sequence(self) -> int:
         """Where the stream ends; it is made if missing, and made anew if it is not a copy of this log."""
         try:
-            info = await self._stream.stream_info(subjects.MIRROR_STREAM)
+            info = await self._streams.stream_info(subjects.MIRROR_STREAM)
         except NotFoundError:
-            info = await self._stream.add_stream(stream_config())
+            info = await self._streams.add_stream(stream_config())
         last = info.state.last_seq
         if last and not await self._is_copy(last):
             self._report(f"the mirror's last message is not fact {last} of the log; making the stream anew")
-            await self._stream.delete_stream(subjects.MIRROR_STREAM)
-            info = await self._stream.add_stream(stream_config())
+            await self._streams.delete_stream(subjects.MIRROR_STREAM)
+            info = await self._streams.add_stream(stream_config())
             self.state.healed += 1
             self.state.pos = last = info.state.last_seq
         return last
@@ -157,7 +168,7 @@ class Mirror:
         if last > self._store.head.pos:
             return False
         ours = await self._store.payloads_after(last - 1, 1)
-        theirs = await self._stream.get_msg(subjects.MIRROR_STREAM, last, direct=True)
+        theirs = await self._streams.get_msg(subjects.MIRROR_STREAM, last, direct=True)
         return theirs.data == ours[0]
 
     async def _publish(self, facts: Sequence[tuple[Fact, bytes]]) -> None:
@@ -173,13 +184,18 @@ class Mirror:
             subject = known.get((type(fact.event), fact.stream)) or self._subject(fact)
             between.append((subject, payload, _HEADER % (fact.pos - 1)))
         if between:
-            await bus.publish_all(self._client, between)
+            self._client.send(between)
         if len(facts) > 1:
             await self._publish_acknowledged(*facts[-1])
 
     async def _publish_acknowledged(self, fact: Fact, payload: bytes) -> None:
-        headers = {_EXPECTED_LAST: str(fact.pos - 1)}
-        await self._stream.publish(self._subject(fact), payload, timeout=ACKNOWLEDGEMENT_TIMEOUT_S, headers=headers)
+        """Raises ``APIError`` if the stream refuses the message."""
+        reply = await self._client.request(
+            self._subject(fact), payload, timeout=ACKNOWLEDGEMENT_TIMEOUT_S, header=_HEADER % (fact.pos - 1)
+        )
+        refused = _acknowledgement.decode(reply.data).error
+        if refused is not None:
+            raise APIError.from_error(refused)
 
     def _subject(self, fact: Fact) -> str:
         event = type(fact.event)
@@ -188,3 +204,12 @@ class Mirror:
         subject = PREFIX + subjects.tape(fact.author, event.__name__, fact.stream)
         self._subjects[event, fact.stream] = subject
         return subject
+
+
+class _Acknowledgement(msgspec.Struct):
+    """What JetStream replies to a publication, as far as it matters here."""
+
+    error: dict[str, Any] | None = None
+
+
+_acknowledgement = msgspec.json.Decoder(_Acknowledgement)

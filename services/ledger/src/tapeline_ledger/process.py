@@ -19,8 +19,9 @@ from tapeline_common.calendars import session_openings
 from tapeline_common.events import Event
 from tapeline_common.frames import FramePlan
 from tapeline_common.metrics import Metrics
+from tapeline_common.nats_client import NatsClient
 from tapeline_common.opening import CONFIGURATION, changed, opening_facts
-from tapeline_common.process import Process, connect
+from tapeline_common.process import Process, connect, connect_live, settle_memory
 from tapeline_common.service import ServiceStopped
 from tapeline_common.tape import ReadRequest
 from tapeline_common.values import Realm
@@ -40,20 +41,29 @@ async def run(process: Process) -> None:
     env = process.environment
     store = await Store.open(Path(env.dsn_file).read_text().strip(), _reporter(process))
     try:
-        client = await connect(process)
         if env.realm is Realm.REPLAY:
-            await _replay(process, client, store)
-            return
+            await _replay(process, await connect(process), store)
+        else:
+            await _live(process, store)
+    finally:
+        await store.close()
+
+
+async def _live(process: Process, store: Store) -> None:
+    client = await connect_live(process)
+    manager = await connect(process)
+    try:
         measure: asyncio.Task[None] | None = None
         serving: asyncio.Future[Server] = asyncio.get_running_loop().create_future()
         work = asyncio.create_task(
             serve(
                 client,
                 store,
-                realm=env.realm,
+                realm=Realm.LIVE,
                 now_ns=time.time_ns,  # noqa: TID251  (the ledger stamps outside facts: its wall clock is the tape's)
                 stop=process.stop,
                 books=CORE,
+                streams=manager.jetstream(),
                 report=_reporter(process),
                 started=serving.set_result,
             )
@@ -61,8 +71,9 @@ async def run(process: Process) -> None:
         try:
             both: set[asyncio.Future[Any]] = {work, serving}
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            if serving.done() and env.realm is Realm.LIVE:
+            if serving.done():
                 await _open(process, client, serving.result(), store)
+                settle_memory()
             measure = asyncio.create_task(_measure(process.metrics, store))
             await work
         finally:
@@ -70,9 +81,9 @@ async def run(process: Process) -> None:
             if measure is not None:
                 measure.cancel()
             await asyncio.gather(work, return_exceptions=True)
-            await client.close()
     finally:
-        await store.close()
+        await client.close()
+        await manager.close()
 
 
 async def _replay(process: Process, client: Client, store: Store) -> None:
@@ -92,7 +103,7 @@ async def _replay(process: Process, client: Client, store: Store) -> None:
         await client.close()
 
 
-async def _open(process: Process, client: Client, server: Server, store: Store) -> None:
+async def _open(process: Process, client: NatsClient, server: Server, store: Store) -> None:
     """Record what the configuration says and the tape does not, then let the operator in."""
     env = process.environment
     wanted = opening_facts(process.settings, realm=env.realm, code_version=code_version(), tape=env.tape)

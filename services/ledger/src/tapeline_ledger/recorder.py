@@ -1,9 +1,9 @@
 """The ledger at work: takes answers, judges them, commits them in groups, announces the facts, then replies.
 
 One group at a time: everything that arrived while the last group was committed. Nothing is announced before it is
-durable, and nobody is told "recorded" before it was announced; a group is told while the next one is committed. Our own
-books core sits in the same process: it hears each group after it is committed, and its decisions go into the next group
-like anybody's.
+durable, and nobody is told "recorded" before it was announced. A small group is told at once, before anything else is
+done; a large one while the next is committed. Our own books core sits in the same process: it hears each group after it
+is committed, and its decisions go into the next group like anybody's.
 
 No NATS here and no SQL: see ``server`` and ``store``. The control door plugs in at ``append_local``.
 """
@@ -33,6 +33,10 @@ MOST_ASKS_PER_GROUP = 2_000
 MOST_ASKS_WAITING = 50_000
 """Answers that may wait for a group; beyond that they are refused at once, so that memory stays bounded."""
 
+MOST_TOLD_AT_ONCE = 20
+"""Answers of a group that is told before the next one is taken: somebody waits for each, and it takes less time than
+another task would. Telling a larger group costs more than a commit, so both happen together."""
+
 KEPT_FACTS = 50_000
 """The latest facts are kept at hand, because most answers are about them."""
 
@@ -40,13 +44,13 @@ Reply = Callable[[tuple[Receipt, ...]], None]
 
 
 class Bus(Protocol):
-    """What the recorder tells others, and when."""
+    """What the recorder tells others, and when. Nothing here waits."""
 
-    async def announce(self, new: Sequence[Recorded]) -> None:
+    def announce(self, new: Sequence[Recorded]) -> None:
         """These facts are durable now."""
 
-    async def finished(self, new: Sequence[Recorded]) -> None:
-        """A group is through: its replies may go out. ``new`` may be empty."""
+    def finished(self, new: Sequence[Recorded]) -> None:
+        """A group is through: facts and replies may go out. ``new`` may be empty."""
 
 
 @dataclass(slots=True, eq=False)
@@ -214,20 +218,28 @@ class Recorder:
             except CommitRefused as refused:
                 await self._after_refused_commit(judged, refused)
                 return
+        await self._told()
+        if len(judged) <= MOST_TOLD_AT_ONCE:
+            self._tell(judged, new)
+        if new:
             self._recent.extend([recorded.fact for recorded in new])
             self.counts.facts += len(new)
             self.counts.groups += 1
             self._tell_books([recorded.fact for recorded in new])
-        await self._told()
-        self._telling = asyncio.create_task(self._tell(judged, new))
+        if len(judged) > MOST_TOLD_AT_ONCE:
+            self._telling = asyncio.create_task(self._tell_later(judged, new))
 
-    async def _tell(self, judged: Sequence[Judged], new: Sequence[Recorded]) -> None:
-        """Announce, then reply; runs while the next group is on its way to the disk."""
+    def _tell(self, judged: Sequence[Judged], new: Sequence[Recorded]) -> None:
+        """Announce, then reply."""
         if new:
-            await self._bus.announce(new)
+            self._bus.announce(new)
         for ask, result in judged:
             self._settle(ask, result)
-        await self._bus.finished(new)
+        self._bus.finished(new)
+
+    async def _tell_later(self, judged: Sequence[Judged], new: Sequence[Recorded]) -> None:
+        """``_tell`` while the next group is on its way to the disk."""
+        self._tell(judged, new)
 
     async def _told(self) -> None:
         """Wait until the last group is told; raises what went wrong there."""
@@ -244,10 +256,11 @@ class Recorder:
             ids.update(dict.fromkeys(needs.ids))
             if needs.cause is not None and needs.cause <= self.head:
                 causes[needs.cause] = None
-        known = await self.store.by_ids(list(ids))
+        known = await self.store.by_ids(list(ids)) if ids else {}
         recent, beyond = self._recent, self.head + 1
         found = {pos: recent[pos - beyond] for pos in causes if beyond - pos <= len(recent)}
-        found.update(await self.store.facts_at([pos for pos in causes if pos not in found]))
+        if len(found) < len(causes):
+            found.update(await self.store.facts_at([pos for pos in causes if pos not in found]))
         return known, found
 
     async def _after_refused_commit(self, judged: Sequence[Judged], refused: CommitRefused) -> None:
@@ -257,7 +270,7 @@ class Recorder:
         self._gate.sequencer = await self.store.load(self._realm)
         if len(judged) == 1:
             self._settle(judged[0][0], Refused(AppendRefusal.NOT_WRITABLE, str(refused)))
-            await self._bus.finished(())
+            self._bus.finished(())
             return
         for ask, _ in judged:
             await self._group([ask])

@@ -9,17 +9,16 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
-from nats.errors import Error as NatsError
 
-from tapeline_common import bus, subjects
+from tapeline_common import preceding, subjects
 from tapeline_common.core import Core
 from tapeline_common.events import Event
+from tapeline_common.nats_client import BusError, Listening, NatsClient
+from tapeline_common.nats_protocol import Message, header_block
+from tapeline_common.preceding import Preceding
 from tapeline_common.sequencer import Recorded
 from tapeline_common.tape import ReadRequest, Receipt
 from tapeline_common.tape_nats import (
@@ -36,6 +35,9 @@ from tapeline_ledger.lockstep import Plan
 from tapeline_ledger.mirror import Mirror, MirrorState
 from tapeline_ledger.recorder import Recorder
 from tapeline_ledger.store import Store
+
+if TYPE_CHECKING:
+    from nats.js import JetStreamContext
 
 PROGRESS_S = 0.25
 """Progress is told at least this often, so that silence means trouble."""
@@ -56,7 +58,10 @@ class Progress(msgspec.Struct, frozen=True):
     """Told on ``progress.ledger``.
 
     Attributes:
-        pos: the last durable fact; the same as ``head``.
+        pos: the last fact announced; what ``before`` says holds up to here.
+        head: the last durable fact. It may be further than ``pos`` while a large group is being announced.
+        before: what lies before the next fact, as said with announcements (``preceding``): whoever hears none of the
+            latest facts need not read them to know that.
         settled: in the replay realm every fact up to here has all its answers, so a run has ended when
             ``settled == head`` and nothing more is fed; live it is the head.
     """
@@ -68,6 +73,7 @@ class Progress(msgspec.Struct, frozen=True):
     time_ns: int
     mirror: int
     books_pos: int
+    before: str = ""
 
 
 @dataclass(slots=True)
@@ -86,14 +92,14 @@ class Server:
 
     def __init__(
         self,
-        client: Client,
+        client: NatsClient,
         store: Store,
         *,
         realm: Realm,
         plan: Plan | None,
         now_ns: Callable[[], int],
         books: Core[Any] | None,
-        mirrored: bool,
+        streams: JetStreamContext | None,
         report: Callable[[str], None],
     ) -> None:
         self.counts = ServerCounts()
@@ -105,11 +111,12 @@ class Server:
         self._plan = plan
         self._now_ns = now_ns
         self._books = books
-        self._mirror = Mirror(client, store, report) if mirrored else None
+        self._mirror = None if streams is None else Mirror(client, streams, store, report)
         self._report = report
         self._encoder = msgspec.json.Encoder()
         self._subjects: dict[tuple[type[Event], str], str] = {}
         self._outbox: list[tuple[str, bytes, bytes]] = []
+        self._before = Preceding(store.head.pos)
         self._moved = asyncio.Event()
         self._reading: set[asyncio.Task[None]] = set()
 
@@ -135,10 +142,10 @@ class Server:
                 jobs = [tasks.create_task(self.recorder.run()), tasks.create_task(self._tell_progress())]
                 if self._mirror is not None:
                     jobs.append(tasks.create_task(self._mirror.run()))
-                subscriptions = await self._listen()
+                listening = await self._listen()
                 await stop.wait()
-                for subscription in subscriptions:
-                    await subscription.unsubscribe()
+                for subscription in listening:
+                    subscription.stop()
                 await self._let_finish()
                 for job in jobs:
                     job.cancel()
@@ -150,15 +157,11 @@ class Server:
                 read.cancel()  # a read that goes on would open the store again
             await asyncio.gather(*reading, return_exceptions=True)
 
-    async def _listen(self) -> list[Subscription]:
+    async def _listen(self) -> list[Listening]:
         found = [
-            await self._client.subscribe(
-                subject, cb=handle, pending_msgs_limit=PENDING_MESSAGES, pending_bytes_limit=PENDING_BYTES
-            )
-            for subject, handle in ((subjects.APPEND_ALL, self._on_append), (subjects.READ, self._on_read))
+            await self._client.listen(subjects.APPEND_ALL, self._on_append),
+            await self._client.listen(subjects.READ, self._on_read),
         ]
-        # nats-py sends the PING of a flush ahead of commands that wait in its buffer; the second one is behind them.
-        await self._client.flush()
         await self._client.flush()
         self.listening.set()
         return found
@@ -169,17 +172,28 @@ class Server:
         except TimeoutError:
             self._report("stopped with answers not recorded; whoever asked will ask again")
 
-    async def finished(self, new: Sequence[Recorded]) -> None:
-        await self._flush_replies()
+    def announce(self, new: Sequence[Recorded]) -> None:
+        """Put facts into the outbox, each with what lies before it."""
+        known, before = self._subjects, self._before
+        for recorded in new:
+            fact = recorded.fact
+            event = type(fact.event)
+            subject = known.get((event, fact.stream)) or self._subject(fact)
+            self._outbox.append((subject, recorded.payload, header_block(preceding.HEADER, before.text)))
+            before.add(event.__name__, fact.pos)
+
+    def finished(self, new: Sequence[Recorded]) -> None:
+        """Facts and replies go out as one write, in this order: whoever asked hears its own facts no later."""
+        self._send_outbox()
         if new:
             if self._realm is Realm.REPLAY:
-                await self._send_progress()
+                self._send_progress()
             else:
                 self._moved.set()
             if self._mirror is not None:
                 self._mirror.wake()
 
-    async def _on_append(self, message: Msg) -> None:
+    def _on_append(self, message: Message) -> None:
         self.counts.requests += 1
         author = message.subject[len(subjects.APPEND) :]
         answers: Sequence[Any]
@@ -190,21 +204,11 @@ class Server:
             answers, single = decode_answers(message.data)
         self.counts.malformed += sum(isinstance(answer, Receipt) for answer in answers)
         self.recorder.submit(author, answers, lambda receipts: self._reply(message.reply, receipts, single))
-        if self._outbox:
-            await self._flush_replies()
+        self._send_outbox()  # what was refused at the door waits for no group
 
     def _reply(self, inbox: str, receipts: tuple[Receipt, ...], single: bool) -> None:
         if inbox:
             self._outbox.append((inbox, encode_receipts(receipts, single=single), b""))
-
-    async def announce(self, new: Sequence[Recorded]) -> None:
-        known = self._subjects
-        messages: list[tuple[str, bytes, bytes]] = []
-        for recorded in new:
-            fact = recorded.fact
-            subject = known.get((type(fact.event), fact.stream)) or self._subject(fact)
-            messages.append((subject, recorded.payload, b""))
-        await self._send_all(messages)
 
     def _subject(self, fact: Fact) -> str:
         event = type(fact.event)
@@ -214,34 +218,29 @@ class Server:
         self._subjects[event, fact.stream] = subject
         return subject
 
-    async def _send_all(self, messages: Sequence[tuple[str, bytes, bytes]]) -> None:
-        """``_send`` for many at once."""
+    def _send_outbox(self) -> None:
+        """Publish what waits, or count that it could not be: everything on the bus can be had from the log as well."""
+        outbox, self._outbox = self._outbox, []
+        if not outbox:
+            return
         try:
-            too_big = await bus.publish_all(self._client, messages)
-        except (NatsError, OSError) as error:
-            self.counts.unsent[type(error).__name__] += len(messages)
+            too_big = self._client.send(outbox)
+        except BusError as error:
+            self.counts.unsent[type(error).__name__] += len(outbox)
             return
         if too_big:
             self.counts.unsent["MaxPayloadError"] += too_big
 
-    async def _send(self, subject: str, payload: bytes) -> None:
-        """Publish, or count that it could not be: everything on the bus can be had from the log as well."""
-        try:
-            await self._client.publish(subject, payload)
-        except (NatsError, OSError) as error:
-            self.counts.unsent[type(error).__name__] += 1
+    def _send(self, subject: str, payload: bytes) -> None:
+        self._outbox.append((subject, payload, b""))
+        self._send_outbox()
 
-    async def _flush_replies(self) -> None:
-        outbox, self._outbox = self._outbox, []
-        if outbox:
-            await self._send_all(outbox)
-
-    async def _on_read(self, message: Msg) -> None:
+    def _on_read(self, message: Message) -> None:
         try:
             request = decode_read_request(message.data)
         except ValueError as error:
             self.counts.reads_refused += 1
-            await self._send(message.reply, encode_read_error(str(error)))
+            self._send(message.reply, encode_read_error(str(error)))
             return
         self.counts.reads += 1
         # Not awaited: the next page is fetched while this one is encoded and sent.
@@ -251,11 +250,11 @@ class Server:
 
     async def _read(self, inbox: str, request: ReadRequest) -> None:
         most_bytes = min(MOST_REPLY_BYTES, self._client.max_payload - 1_000)
-        await self._send(inbox, await encoded_page(self._store, request, most_bytes))
+        self._send(inbox, await encoded_page(self._store, request, most_bytes))
 
     async def _tell_progress(self) -> None:
         while True:
-            await self._send_progress()
+            self._send_progress()
             await asyncio.sleep(PROGRESS_PAUSE_S)
             try:
                 async with asyncio.timeout(PROGRESS_S):  # wait_for of Python 3.11 can swallow a cancellation
@@ -265,19 +264,19 @@ class Server:
             self._moved.clear()
             await asyncio.sleep(PROGRESS_PAUSE_S)
 
-    async def _send_progress(self) -> None:
+    def _send_progress(self) -> None:
         books = self.recorder.books
-        head = self.recorder.head
         progress = Progress(
             service="ledger",
-            pos=head,
-            head=head,
+            pos=self._before.through,
+            head=self.recorder.head,
             settled=self.recorder.settled,
             time_ns=self._now_ns(),
             mirror=0 if self._mirror is None else self._mirror.state.pos,
             books_pos=0 if books is None else books.heard,
+            before=self._before.text,
         )
-        await self._send(subjects.progress("ledger"), self._encoder.encode(progress))
+        self._send(subjects.progress("ledger"), self._encoder.encode(progress))
 
 
 async def encoded_page(store: Store, request: ReadRequest, most_bytes: int) -> bytes:
@@ -289,7 +288,7 @@ async def encoded_page(store: Store, request: ReadRequest, most_bytes: int) -> b
 
 
 async def serve(
-    client: Client,
+    client: NatsClient,
     store: Store,
     *,
     realm: Realm,
@@ -297,7 +296,7 @@ async def serve(
     stop: asyncio.Event,
     plan: Plan | None = None,
     books: Core[Any] | None = None,
-    mirrored: bool = True,
+    streams: JetStreamContext | None = None,
     report: Callable[[str], None] = lambda _: None,
     started: Callable[[Server], None] = lambda _: None,
 ) -> None:
@@ -306,6 +305,7 @@ async def serve(
     Args:
         plan: replay realm only: who answers which types (``lockstep.Plan``).
         books: the core that speaks as ``ledger``.
+        streams: manages JetStream over a connection of its own; ``None``: no mirror is kept.
         started: called once the log is restored, with the server: its ``recorder.append_local`` records for the
             control door, its counts are for metrics.
     """
@@ -316,7 +316,7 @@ async def serve(
         plan=plan,
         now_ns=now_ns,
         books=books,
-        mirrored=mirrored,
+        streams=streams,
         report=report,
     )
     await server.start()

@@ -121,6 +121,8 @@ class Store:
         self._reader: Any = None
         self._read_lock = asyncio.Lock()
         self._tables = Tables()
+        self._prepared: dict[str, Any] = {}
+        """Statements of the writer's session by their text: asyncpg's own way to them costs more than a small group."""
         self._partitioned_to = 0
         self._latest: list[Recorded] = []
         self._payload_bytes = 1
@@ -306,7 +308,10 @@ class Store:
         facts = [recorded.fact for recorded in records]
         if len(records) <= MOST_FACTS_PER_STATEMENT:
             statement, arguments = commits.group(rows, await self._tables.changes(writer, facts), last)
-            await writer.execute(statement, *arguments)
+            prepared = self._prepared.get(statement)
+            if prepared is None:
+                prepared = self._prepared[statement] = await writer.prepare(statement)
+            await prepared.fetch(*arguments)
             return
         await writer.execute("BEGIN")
         await writer.copy_records_to_table("tape", records=rows, columns=_COLUMNS)
@@ -359,6 +364,7 @@ class Store:
             try:
                 if self._writer is None or self._writer.is_closed():
                     self._writer = await _connect(self._dsn)
+                    self._prepared.clear()
                     self._writer.add_termination_listener(self._writer_ended)
                     await _check_durable(self._writer)
                 if await self._writer.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):

@@ -1,0 +1,70 @@
+"""What lies before a fact: said with each announcement, so that a follower may hear only the types it has rows for.
+
+A follower that is not sent what it does not hear sees gaps in the positions. The ledger therefore says, beside each
+fact, at which position each type was recorded last; then a follower knows whether a gap holds anything it should have
+heard, and reads the log if so. A lost message is noticed as surely as by counting every position, and nobody is woken
+for facts that do not concern it.
+
+The text: a position, then ``Type=position`` for each type recorded after it, oldest first; types not named have no
+fact after the first position. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+HEADER = "Tape-Before"
+
+HORIZON = 10_000
+"""Positions after which a type is no longer named: whoever is further behind reads the log."""
+
+
+class Preceding:
+    """The latest position of each type, kept as facts are announced.
+
+    Args:
+        since: the head when this began; nothing is known of facts up to there.
+
+    Attributes:
+        through: position of the last fact this knows of. What ``text`` says holds up to there and no further.
+    """
+
+    def __init__(self, since: int) -> None:
+        self.through = since
+        self._since = since
+        self._latest: dict[str, int] = {}
+        self._words: dict[str, str] = {}
+
+    def add(self, event: str, pos: int) -> None:
+        """Take note of the next fact. Positions rise."""
+        self.through = pos
+        self._latest.pop(event, None)
+        self._words.pop(event, None)
+        self._latest[event] = pos
+        self._words[event] = f"{event}={pos}"
+        oldest = next(iter(self._latest))
+        if self._latest[oldest] <= pos - HORIZON:
+            self._since = self._latest.pop(oldest)
+            del self._words[oldest]
+
+    @property
+    def text(self) -> str:
+        """What was announced so far, for the announcement of the next fact."""
+        return " ".join([str(self._since), *self._words.values()])
+
+
+def nothing_missed(text: str, heard: int, wanted: Container[str]) -> bool:
+    """Whether no fact of the ``wanted`` types lies after position ``heard`` and before the fact this came with.
+
+    False also if the text does not reach back that far, or is empty.
+    """
+    since, *words = text.split(" ")
+    if not since or int(since) > heard:
+        return False
+    for word in reversed(words):
+        event, _, pos = word.partition("=")
+        if int(pos) <= heard:
+            return True
+        if event in wanted:
+            return False
+    return True
