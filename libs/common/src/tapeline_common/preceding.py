@@ -27,6 +27,7 @@ class Preceding:
 
     Attributes:
         through: position of the last fact this knows of. What ``text`` says holds up to there and no further.
+        last: type of that fact; empty if there is none.
     """
 
     def __init__(self, since: int) -> None:
@@ -35,19 +36,19 @@ class Preceding:
         self._latest: dict[str, int] = {}
         self._words: dict[str, str] = {}
         """Of each type but the last one."""
-        self._last = ""
+        self.last = ""
         self._others = str(since)
         """The text without its last word: the same for a run of facts of one type, which are the most there are."""
 
     def add(self, event: str, pos: int) -> None:
         """Take note of the next fact. Positions rise."""
         latest = self._latest
-        if event != self._last:
-            if self._last:
-                self._words[self._last] = f"{self._last}={self.through}"
+        if event != self.last:
+            if self.last:
+                self._words[self.last] = f"{self.last}={self.through}"
             self._words.pop(event, None)
             latest.pop(event, None)
-            self._last = event
+            self.last = event
             self._others = self._text_of_others()
         latest[event] = self.through = pos
         oldest = next(iter(latest))
@@ -62,7 +63,7 @@ class Preceding:
     @property
     def text(self) -> str:
         """What was announced so far, for the announcement of the next fact."""
-        return f"{self._others} {self._last}={self.through}" if self._last else self._others
+        return f"{self._others} {self.last}={self.through}" if self.last else self._others
 
 
 def nothing_missed(text: str, heard: int, wanted: Container[str]) -> bool:

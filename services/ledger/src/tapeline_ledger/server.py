@@ -169,7 +169,7 @@ class Server:
             self._report("stopped with answers not recorded; whoever asked will ask again")
 
     def announce(self, new: Sequence[Recorded]) -> None:
-        """Put facts into the outbox, each with what lies before it."""
+        """Put facts into the outbox, with what lies before them where the type changes."""
         known, before = self._subjects, self._before
         for recorded in new:
             fact = recorded.fact
@@ -180,7 +180,9 @@ class Server:
                 if len(known) > 10_000:
                     known.clear()
                 subject = known[key] = subjects.tape(*key)
-            self._outbox.append((subject, recorded.payload, header_block(preceding.HEADER, before.text)))
+            # Whoever hears a fact also hears the one of its type right before it: there is no gap to explain.
+            header = b"" if event == before.last else header_block(preceding.HEADER, before.text)
+            self._outbox.append((subject, recorded.payload, header))
             before.add(event, fact.pos)
 
     def finished(self, new: Sequence[Recorded]) -> None:
