@@ -201,8 +201,9 @@ def _section(turns: list[list[list[float]]], bare: list[list[float]]) -> Section
         f"{' -> '.join(HOPS)}; {len(turns[0][0])} chains a turn, by the database's `recorded_at`, after "
         f"{WARM_UP_CHAINS} that are not counted. A bar every {INTERVAL_S * 1000:.0f} ms; one process for each service, "
         "nats-server and Postgres, all on this machine; every fact is committed with fsync before it is announced. "
-        f"A bare hop is a request of {len(PAYLOAD)} bytes to another process, its reply, and the commit of one such row in a plain "
-        f"table; {hops} of them after each other at the rhythm of the bars, in turns with the chains, while the feed "
+        f"A bare hop is a request of {len(PAYLOAD)} bytes to another process, its reply, and the commit of one such "
+        f"row in a plain table; {hops} of them after each other at the rhythm of the bars, in turns with the chains, "
+        "while the feed "
         "is paused. Lower is better.",
     )
     return Section("Live chain: bar to order", tuple(rows), notes)

@@ -84,7 +84,7 @@ class Ledger(MemoryTape):
     def announcement(self, recorded: Recorded) -> tuple[str, bytes, str]:
         fact = recorded.fact
         event = type(fact.event).__name__
-        before = self.before.text
+        before = "" if event == self.before.last else self.before.text
         self.before.add(event, fact.pos)
         return subjects.tape(fact.author, event, fact.stream), recorded.payload, before
 

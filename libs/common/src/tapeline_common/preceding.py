@@ -27,6 +27,7 @@ class Preceding:
 
     Attributes:
         through: position of the last fact this knows of. What ``text`` says holds up to there and no further.
+        last: type of that fact; empty if there is none.
     """
 
     def __init__(self, since: int) -> None:
@@ -34,23 +35,35 @@ class Preceding:
         self._since = since
         self._latest: dict[str, int] = {}
         self._words: dict[str, str] = {}
+        """Of each type but the last one."""
+        self.last = ""
+        self._others = str(since)
+        """The text without its last word: the same for a run of facts of one type, which are the most there are."""
 
     def add(self, event: str, pos: int) -> None:
         """Take note of the next fact. Positions rise."""
-        self.through = pos
-        self._latest.pop(event, None)
-        self._words.pop(event, None)
-        self._latest[event] = pos
-        self._words[event] = f"{event}={pos}"
-        oldest = next(iter(self._latest))
-        if self._latest[oldest] <= pos - HORIZON:
-            self._since = self._latest.pop(oldest)
+        latest = self._latest
+        if event != self.last:
+            if self.last:
+                self._words[self.last] = f"{self.last}={self.through}"
+            self._words.pop(event, None)
+            latest.pop(event, None)
+            self.last = event
+            self._others = self._text_of_others()
+        latest[event] = self.through = pos
+        oldest = next(iter(latest))
+        if latest[oldest] <= pos - HORIZON:
+            self._since = latest.pop(oldest)
             del self._words[oldest]
+            self._others = self._text_of_others()
+
+    def _text_of_others(self) -> str:
+        return " ".join([str(self._since), *self._words.values()])
 
     @property
     def text(self) -> str:
         """What was announced so far, for the announcement of the next fact."""
-        return " ".join([str(self._since), *self._words.values()])
+        return f"{self._others} {self.last}={self.through}" if self.last else self._others
 
 
 def nothing_missed(text: str, heard: int, wanted: Container[str]) -> bool:

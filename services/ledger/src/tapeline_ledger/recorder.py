@@ -33,9 +33,9 @@ MOST_ASKS_PER_GROUP = 2_000
 MOST_ASKS_WAITING = 50_000
 """Answers that may wait for a group; beyond that they are refused at once, so that memory stays bounded."""
 
-MOST_TOLD_AT_ONCE = 20
-"""Answers of a group that is told before the next one is taken: somebody waits for each, and it takes less time than
-another task would. Telling a larger group costs more than a commit, so both happen together."""
+MOST_TOLD_AT_ONCE = 40
+"""Answers and facts of a group that is told before the next one is taken: somebody waits for each, and it takes less
+time than another task would. Telling a larger group costs more than a commit, so both happen together."""
 
 KEPT_FACTS = 50_000
 """The latest facts are kept at hand, because most answers are about them."""
@@ -219,14 +219,15 @@ class Recorder:
                 await self._after_refused_commit(judged, refused)
                 return
         await self._told()
-        if len(judged) <= MOST_TOLD_AT_ONCE:
+        is_small = len(judged) + len(new) <= MOST_TOLD_AT_ONCE
+        if is_small:
             self._tell(judged, new)
         if new:
             self._recent.extend([recorded.fact for recorded in new])
             self.counts.facts += len(new)
             self.counts.groups += 1
             self._tell_books([recorded.fact for recorded in new])
-        if len(judged) > MOST_TOLD_AT_ONCE:
+        if not is_small:
             self._telling = asyncio.create_task(self._tell_later(judged, new))
 
     def _tell(self, judged: Sequence[Judged], new: Sequence[Recorded]) -> None:

@@ -173,14 +173,17 @@ class Server:
             self._report("stopped with answers not recorded; whoever asked will ask again")
 
     def announce(self, new: Sequence[Recorded]) -> None:
-        """Put facts into the outbox, each with what lies before it."""
+        """Put facts into the outbox, with what lies before them where the type changes."""
         known, before = self._subjects, self._before
         for recorded in new:
             fact = recorded.fact
             event = type(fact.event)
+            name = event.__name__
             subject = known.get((event, fact.stream)) or self._subject(fact)
-            self._outbox.append((subject, recorded.payload, header_block(preceding.HEADER, before.text)))
-            before.add(event.__name__, fact.pos)
+            # Whoever hears a fact also hears the one of its type right before it: there is no gap to explain.
+            header = b"" if name == before.last else header_block(preceding.HEADER, before.text)
+            self._outbox.append((subject, recorded.payload, header))
+            before.add(name, fact.pos)
 
     def finished(self, new: Sequence[Recorded]) -> None:
         """Facts and replies go out as one write, in this order: whoever asked hears its own facts no later."""
