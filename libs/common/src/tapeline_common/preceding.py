@@ -1,9 +1,9 @@
-"""What lies before a fact: said with each announcement, so that a follower may hear only the types it has rows for.
+"""What lies before a fact: said with announcements, so that a follower may hear only the types it has rows for.
 
-A follower that is not sent what it does not hear sees gaps in the positions. The ledger therefore says, beside each
-fact, at which position each type was recorded last; then a follower knows whether a gap holds anything it should have
-heard, and reads the log if so. A lost message is noticed as surely as by counting every position, and nobody is woken
-for facts that do not concern it.
+A follower that is not sent what it does not hear sees gaps in the positions. The ledger therefore says, beside a fact
+of another type than the one before, at which position each type was recorded last. Then a follower knows whether a gap
+holds anything it should have heard, and reads the log if so. A lost message is noticed as surely as by counting every
+position, and nobody is woken for facts that do not concern it.
 
 The text: a position, then ``Type=position`` for each type recorded after it, oldest first; types not named have no
 fact after the first position. Pure.
