@@ -92,7 +92,8 @@ def _units(columns: BarColumns, name: str) -> tuple[list[int] | Ints, int]:
 
 def _limbs(units: list[int] | Ints, factor: int, name: str) -> Limbs:
     if not isinstance(units, list) and int(units.max()) * factor < BASE:
-        return Limbs(np.zeros_like(units), units * np.int64(factor))
+        # Zeros that nobody writes to need no memory, if they are asked for as such.
+        return Limbs(np.zeros(len(units), dtype=np.int64), units if factor == 1 else units * np.int64(factor))
     numbers = units if isinstance(units, list) else units.tolist()
     if max(numbers) * factor >= HIGHEST * BASE:
         raise NotExact(f"column {name!r} needs more than 36 digits")

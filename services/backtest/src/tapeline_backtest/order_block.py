@@ -14,7 +14,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from math import nan
 from typing import Any
 
@@ -44,7 +44,7 @@ from tapeline_common.events import (
     stream_of,
 )
 from tapeline_common.loop import Loop
-from tapeline_common.money import ZERO, plain
+from tapeline_common.money import ZERO
 from tapeline_common.opening import Opening
 from tapeline_common.stretch import FilledOrder, OpenTrade, Stretch
 from tapeline_common.values import OrderId, Regime, Side
@@ -156,7 +156,8 @@ class OrderPath:
         self.prefix = f"{tape}|{plan.name}-".encode()
         self._plan = plan
         self._source = source
-        self._market = market
+        # Not the market itself, which holds more columns than are needed here.
+        self._opens, self._closes, self._decimals = market.opens, market.closes, market.decimals
         self._rules = rules
         self._units = units
         self._follow = follow
@@ -173,14 +174,15 @@ class OrderPath:
         self._runs = np.zeros((TOLD_ROWS, order_loop.RUN), dtype=np.int64)
         self._orders = np.zeros((1, 2), dtype=np.int64)
         self._fills = np.zeros((TOLD_ROWS, of_kernel.FILL), dtype=np.int64)
-        self._terms = lru_cache(maxsize=64)(self._make_terms)
+        # Of a function that does not know this object: a cycle would keep the columns long after the run.
+        self._terms = lru_cache(maxsize=64)(partial(_terms_of, plan, units))
         self._streams = (
             (order_loop.INSTRUMENT_VERSION, str(plan.listing.instrument)),
             (order_loop.RUN_VERSION, RUN_STREAM),
             (order_loop.STRATEGY_VERSION, str(plan.name)),
         )
         allowed = market.allowed
-        self._allowed = market.close_ns if allowed is None else kernel.scaled(allowed, units.quantity)
+        self._allowed = None if allowed is None else kernel.scaled(allowed, units.quantity)
         self._first_row = -1
         self._prices: tuple[Ints, ...] = ()
 
@@ -207,7 +209,7 @@ class OrderPath:
             return k, None
         (reading,) = seat.readings.values()
         memory = np.array(reading.memory, dtype=np.float64)
-        last = _units(Decimal(risk_book.price or "0"), self._market.decimals)
+        last = _units(Decimal(risk_book.price or "0"), self._decimals)
         if last is None:
             return k, None
         after = self._follow(
@@ -244,12 +246,11 @@ class OrderPath:
         """The kernel's prices, by row of the chunk."""
         first = chunk.file_rows[0]
         if first != self._first_row:
-            rows = slice(first, first + len(chunk))
-            opens, closes = (
-                self._market.opens.part(rows.start, rows.stop),
-                self._market.closes.part(rows.start, rows.stop),
-            )
-            self._first_row, self._prices = first, (*opens, *closes, self._allowed[rows], chunk.close_ns)
+            after = first + len(chunk)
+            opens, closes = self._opens.part(first, after), self._closes.part(first, after)
+            # Where nothing is limited any column will do: it is not read.
+            allowed = chunk.close_ns if self._allowed is None else self._allowed[first:after]
+            self._first_row, self._prices = first, (*opens, *closes, allowed, chunk.close_ns)
         return self._prices
 
     def _set_books(self, seat: Seat, risk_book: RiskBook, position: Position, venue_book: VenueBook) -> bool:
@@ -366,11 +367,6 @@ class OrderPath:
             row[order_loop.POS],
         )
 
-    def _make_terms(self, layout: int, quantity: int) -> OrderTerms:
-        side = Side.SELL if layout == order_loop.FILLED_SALE else Side.BUY
-        amount = plain(Decimal(quantity).scaleb(-self._units.quantity))
-        return OrderTerms(self._plan.name, self._plan.listing.instrument, side, amount)
-
     def _stretch(
         self,
         block: BarBlock,
@@ -431,6 +427,11 @@ class OrderPath:
             target=_float(self._seat[of_kernel.TARGET]),
             settled=_float(self._seat[of_kernel.SETTLED]),
         )
+
+
+def _terms_of(plan: kernel.Plan, units: kernel.Units, layout: int, quantity: int) -> OrderTerms:
+    side = Side.SELL if layout == order_loop.FILLED_SALE else Side.BUY
+    return OrderTerms(plan.name, plan.listing.instrument, side, amount_of(quantity, units.quantity))
 
 
 def _last_bar(rows: Ints, runs: Ints, after: int, is_echoed: bool) -> int:

@@ -290,7 +290,7 @@ def equity_curve(run: Run, flows: Mapping[InstrumentId, Flow], funded: Sequence[
     time_ns = closes[0][0] if len(closes) == 1 else np.unique(np.concatenate([each for each, _ in closes]))
     cash = np.zeros(len(time_ns))
     invested = np.zeros(len(time_ns), dtype=bool)
-    held_value = np.zeros(len(time_ns))
+    values: Floats | None = None
     for close_ns, one in closes:
         held = np.zeros(len(time_ns))
         flow = flows.get(one.instrument)
@@ -304,12 +304,14 @@ def equity_curve(run: Run, flows: Mapping[InstrumentId, Flow], funded: Sequence[
             some[np.abs(some) < 1e-12] = 0.0
             invested[part] |= some != 0.0
             last = np.searchsorted(close_ns, time_ns[part], side="right") - 1
-            held_value[part] += some * np.where(last >= 0, one.file.columns.close[np.maximum(last, 0)], 0.0)
+            some *= np.where(last >= 0, one.file.columns.close[np.maximum(last, 0)], 0.0)
+        values = held if values is None else np.add(values, held, out=values)
     for at_ns, amount in funded:
         cash[min(int(np.searchsorted(time_ns, at_ns)), len(time_ns) - 1)] += float(amount)
     np.cumsum(cash, out=cash)
     cash += float(run.start_cash)
-    cash += held_value
+    if values is not None:
+        cash += values
     return Curve(time_ns, cash, invested)
 
 
