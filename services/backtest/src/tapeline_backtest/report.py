@@ -286,33 +286,59 @@ class Curve:
 
 def equity_curve(run: Run, flows: Mapping[InstrumentId, Flow], funded: Sequence[tuple[int, Decimal]]) -> Curve:
     """Cash after the fills of each bar plus positions at its close. funded: amounts posted, with their times."""
-    closes = [(one.file.close_ns, one) for one in run.sources]
-    time_ns = closes[0][0] if len(closes) == 1 else np.unique(np.concatenate([each for each, _ in closes]))
-    cash = np.zeros(len(time_ns))
+    closes = [one.file.close_ns for one in run.sources]
+    time_ns = closes[0] if len(closes) == 1 else np.unique(np.concatenate(closes))
+    equity = np.zeros(len(time_ns))
     invested = np.zeros(len(time_ns), dtype=bool)
-    values: Floats | None = None
-    for close_ns, one in closes:
-        held = np.zeros(len(time_ns))
+    holdings = []
+    for close_ns, one in zip(closes, run.sources, strict=True):
         flow = flows.get(one.instrument)
         if flow is not None:
             at = np.searchsorted(time_ns, flow.time_ns)
-            np.add.at(held, at, flow.moved)
-            np.subtract.at(cash, at, flow.paid)
-        np.cumsum(held, out=held)
-        for part in _parts(len(time_ns)):
-            some = held[part]
-            some[np.abs(some) < 1e-12] = 0.0
-            invested[part] |= some != 0.0
-            last = np.searchsorted(close_ns, time_ns[part], side="right") - 1
-            some *= np.where(last >= 0, one.file.columns.close[np.maximum(last, 0)], 0.0)
-        values = held if values is None else np.add(values, held, out=values)
+            np.subtract.at(equity, at, flow.paid)
+            holdings.append(_Holding(close_ns, one.file.columns.close, at, flow.moved))
     for at_ns, amount in funded:
-        cash[min(int(np.searchsorted(time_ns, at_ns)), len(time_ns) - 1)] += float(amount)
-    np.cumsum(cash, out=cash)
-    cash += float(run.start_cash)
-    if values is not None:
-        cash += values
-    return Curve(time_ns, cash, invested)
+        equity[min(int(np.searchsorted(time_ns, at_ns)), len(time_ns) - 1)] += float(amount)
+    np.cumsum(equity, out=equity)
+    equity += float(run.start_cash)
+    for part in _parts(len(time_ns)):
+        value = np.zeros(part.stop - part.start)
+        for holding in holdings:
+            held = holding.quantity(part)
+            invested[part] |= held != 0.0
+            value += held * holding.price(time_ns[part])
+        equity[part] += value
+    return Curve(time_ns, equity, invested)
+
+
+class _Holding:
+    """What is held of one instrument along a curve, told part by part."""
+
+    def __init__(self, close_ns: Ints, closes: Floats, at: Ints, moved: Floats) -> None:
+        """close_ns, closes: of its bars. at, moved: index on the curve and signed quantity of each fill."""
+        self._close_ns = close_ns
+        self._closes = closes
+        order = np.argsort(at, kind="stable")
+        self._at = at[order]
+        self._moved = moved[order]
+        self._before = 0.0
+
+    def quantity(self, part: slice) -> Floats:
+        """At each time of a part; parts are asked for in their order."""
+        fills = slice(*np.searchsorted(self._at, (part.start, part.stop)).tolist())
+        held = np.zeros(part.stop - part.start)
+        np.add.at(held, self._at[fills] - part.start, self._moved[fills])
+        held[0] += self._before
+        np.cumsum(held, out=held)
+        self._before = held[-1]
+        held[np.abs(held) < 1e-12] = 0.0
+        return held
+
+    def price(self, time_ns: Ints) -> Floats:
+        """Last close at each time; zero before the first."""
+        last = np.searchsorted(self._close_ns, time_ns, side="right") - 1
+        price: Floats = np.where(last >= 0, self._closes[np.maximum(last, 0)], 0.0)
+        return price
 
 
 PART_BARS = 65_536

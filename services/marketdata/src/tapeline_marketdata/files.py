@@ -231,8 +231,7 @@ def _built(path: Path, table: FileColumns, given_ns: int | None) -> tuple[str, I
 
 
 def _timeframe(path: Path, open_ns: Ints, given_ns: int | None) -> tuple[int, list[str]]:
-    steps = np.diff(open_ns)
-    lengths, counts = np.unique(steps[steps > 0], return_counts=True)
+    lengths, counts = _distances(open_ns)
     if given_ns is None:
         if not len(lengths):
             raise BadFile(
@@ -244,12 +243,27 @@ def _timeframe(path: Path, open_ns: Ints, given_ns: int | None) -> tuple[int, li
             name = format_timeframe(length_ns)
         except UnknownTimeframe as error:
             raise BadFile(FileFault.TIMEFRAME_UNKNOWN, f"{path}: most rows are {length_ns} ns apart: {error}") from None
-        share = counts.max() / len(steps)
+        share = counts.max() / (len(open_ns) - 1)
         return length_ns, [f"timeframe {name}, inferred from {share:.1%} of the distances between rows"]
     if len(lengths) and int(lengths[np.argmax(counts)]) != given_ns:
         usual = int(lengths[np.argmax(counts)]) / 1e9
         return given_ns, [f"timeframe {format_timeframe(given_ns)} as given, though most rows are {usual:g} s apart"]
     return given_ns, []
+
+
+COUNTED_ROWS = 1 << 20
+"""Rows whose distances are counted at once: sorting all of them would need several columns' room."""
+
+
+def _distances(open_ns: Ints) -> tuple[Ints, Ints]:
+    """Every distance between neighbouring rows that is above zero, ascending, and how often it occurs."""
+    lengths, counts = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    for first in range(0, len(open_ns), COUNTED_ROWS):
+        steps = np.diff(open_ns[first : first + COUNTED_ROWS + 1])
+        some, times = np.unique(steps[steps > 0], return_counts=True)
+        lengths, place = np.unique(np.concatenate([lengths, some]), return_inverse=True)
+        counts = np.bincount(place, np.concatenate([counts, times]), minlength=len(lengths)).astype(np.int64)
+    return lengths, counts
 
 
 def facts_of(
