@@ -118,7 +118,7 @@ def ran(settings: Settings, file: BarFile, gear: Callable[[list[Any], list[Sourc
         for time_ns, fill in finished.collected.fills
     ]
     shown = {name: value for name, value in told.items() if name not in NOT_COMPARED}
-    return Ran(fills, finished.collected.trades, shown)
+    return Ran(fills, list(finished.collected.trades), shown)
 
 
 def in_loop(settings: Settings, file: BarFile) -> Ran:

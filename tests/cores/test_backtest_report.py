@@ -11,7 +11,8 @@ import pytest
 from tests.backtesting import write_bars
 
 from tapeline_backtest.feed import Source, script, source
-from tapeline_backtest.report import DAY_NS, Collected, Curve, Run, daily_returns, equity_curve, max_drawdown
+from tapeline_backtest.kept import Flow, flows_by_instrument, kept_fills
+from tapeline_backtest.report import DAY_NS, Curve, Run, daily_returns, equity_curve, max_drawdown
 from tapeline_common.events import BarClosed, DataRejected, OrderFilled
 from tapeline_common.values import InstrumentId, Liquidity, OrderId, Side, StrategyId
 from tapeline_marketdata.files import read_bars
@@ -47,6 +48,13 @@ def fill(minute: int, side: Side, price: int, fee: str = "1") -> tuple[int, Orde
     return START_MS * 1_000_000 + (minute + 1) * MINUTE_NS, event
 
 
+def flows(*fills: tuple[int, OrderFilled]) -> dict[InstrumentId, Flow]:
+    kept = kept_fills()
+    for each in fills:
+        kept.append(each)
+    return flows_by_instrument(kept.sums())
+
+
 def run_of(*sources: Source) -> Run:
     return Run("s", {}, {}, {}, Decimal(1000), sources, 0, "", "loop", 1.0)
 
@@ -54,9 +62,7 @@ def run_of(*sources: Source) -> Run:
 def test_the_equity_curve_is_cash_and_position_at_each_close(tmp_path: Path) -> None:
     """Bought at 100 in the second bar for a fee of 1, marked at 110, sold at 120 in the fourth."""
     one = bars(tmp_path, GOOSE, {0: 100.0, 1: 100.0, 2: 110.0, 3: 120.0, 4: 50.0})
-    collected = Collected(fills=[fill(1, Side.BUY, 100), fill(3, Side.SELL, 120)])
-
-    curve = equity_curve(run_of(one), collected)
+    curve = equity_curve(run_of(one), flows(fill(1, Side.BUY, 100), fill(3, Side.SELL, 120)), [])
 
     assert curve.equity.tolist() == [1000.0, 999.0, 1009.0, 1018.0, 1018.0]
     assert curve.invested.tolist() == [False, True, True, False, False]
@@ -66,9 +72,9 @@ def test_two_instruments_share_one_curve(tmp_path: Path) -> None:
     """A missing bar keeps the last price; before its first bar an instrument is worth nothing."""
     goose = bars(tmp_path, GOOSE, {0: 100.0, 2: 130.0})
     swan = bars(tmp_path, SWAN, {1: 5.0})
-    collected = Collected(fills=[fill(0, Side.BUY, 100, fee="0")])
+    curve = equity_curve(run_of(goose, swan), flows(fill(0, Side.BUY, 100, fee="0")), [])
 
-    assert equity_curve(run_of(goose, swan), collected).equity.tolist() == [1000.0, 1000.0, 1030.0]
+    assert curve.equity.tolist() == [1000.0, 1000.0, 1030.0]
 
 
 def test_drawdown_is_the_largest_fall_from_a_high() -> None:

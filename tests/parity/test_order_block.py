@@ -17,6 +17,7 @@ from tests.parity.test_block_mode import bars_file
 from tests.parity.test_kernel_gear import FIRST_NS, FLAT, LONG, SITUATIONS, bars, hold
 
 from tapeline_backtest import compiled, order_block
+from tapeline_backtest.kept import flows_by_instrument, results_by_instrument
 from tapeline_backtest.runner import Finished
 from tapeline_common.settings import RegimeTable, RiskTable, Settings, VenueTable
 from tapeline_common.values import Regime
@@ -29,9 +30,17 @@ pytest.importorskip("numba", reason="block mode compiles")
 def same(settings: Settings, file: BarFile, chunk_bars: int = 8192) -> Finished:
     exact, block = finished_in_both(settings, file, chunk_bars)
     assert block.collected == exact.collected
+    assert sums_of(block) == sums_of(exact), "what rows add up to is what their events add up to"
     assert block.states == exact.states
     assert (block.facts, block.tape_hash) == (exact.facts, exact.tape_hash)
     return block
+
+
+def sums_of(finished: Finished) -> list[Any]:
+    flows = flows_by_instrument(finished.collected.fills.sums()).values()
+    moved = [[each.time_ns.tolist(), each.moved.tolist(), each.paid.tolist()] for each in flows]
+    amounts = [(each.quantity, each.fees, each.slippage) for each in flows]
+    return [moved, amounts, results_by_instrument(finished.collected.trades.sums())]
 
 
 def drawn(chance: random.Random) -> Settings:

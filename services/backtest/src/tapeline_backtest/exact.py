@@ -7,7 +7,7 @@ through ``Decimal``, number by number.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
@@ -92,7 +92,8 @@ def _units(columns: BarColumns, name: str) -> tuple[list[int] | Ints, int]:
 
 def _limbs(units: list[int] | Ints, factor: int, name: str) -> Limbs:
     if not isinstance(units, list) and int(units.max()) * factor < BASE:
-        return Limbs(np.zeros_like(units), units * np.int64(factor))
+        # Zeros that nobody writes to need no memory, if they are asked for as such.
+        return Limbs(np.zeros(len(units), dtype=np.int64), units if factor == 1 else units * np.int64(factor))
     numbers = units if isinstance(units, list) else units.tolist()
     if max(numbers) * factor >= HIGHEST * BASE:
         raise NotExact(f"column {name!r} needs more than 36 digits")
@@ -163,14 +164,37 @@ def decimals_of(value: Decimal) -> int:
 
 def _by_proof(floats: npt.NDArray[np.float64]) -> Whole | None:
     """Fewest decimals in which every number is whole and has at most fifteen digits; ``None`` if there are none."""
+    decimals = 0
+    for part in _parts(floats):
+        found = _decimals_by_proof(part, decimals)
+        if found is None:
+            return None
+        decimals = found
+    unit = 10.0**decimals
+    units = np.empty(len(floats), dtype=np.int64)
+    for first, part in zip(range(0, len(floats), PART_ROWS), _parts(floats), strict=True):
+        rounded = np.rint(part * unit)
+        if not (np.all(np.abs(rounded) < 10.0**PROVABLE_DIGITS) and np.array_equal(rounded / unit, part)):
+            return None
+        units[first : first + len(part)] = rounded
+    return Whole(units, decimals)
+
+
+PART_ROWS = 65_536
+"""Rows that are worked on at once, so that what is needed on the way stays small."""
+
+
+def _parts(floats: npt.NDArray[np.float64]) -> Iterator[npt.NDArray[np.float64]]:
+    for first in range(0, len(floats), PART_ROWS):
+        yield floats[first : first + PART_ROWS]
+
+
+def _decimals_by_proof(floats: npt.NDArray[np.float64], least: int) -> int | None:
+    """Fewest decimals, but not fewer than ``least``, in which every number may be whole."""
     open_rows = floats
-    for decimals in range(PROVABLE_DIGITS + 1):
+    for decimals in range(least, PROVABLE_DIGITS + 1):
         unit = 10.0**decimals
         open_rows = open_rows[np.rint(open_rows * unit) / unit != open_rows]
-        if len(open_rows):
-            continue
-        units = np.rint(floats * unit)
-        if np.all(np.abs(units) < 10.0**PROVABLE_DIGITS) and np.array_equal(units / unit, floats):
-            return Whole(units.astype(np.int64), decimals)
-        return None
+        if not len(open_rows):
+            return decimals
     return None

@@ -169,8 +169,10 @@ def scaled(column: Whole, decimals: int) -> Ints:
 
 
 def _day_ends(close_ns: Ints) -> Ints:
-    day = (close_ns - 1) // DAY_NS
-    return np.append(np.flatnonzero(np.diff(day, append=day[-1:] + 1)), -1).astype(np.int64)
+    """By search, since times ascend: a column of days would be as long as the bars."""
+    first, last = (0, -1) if not len(close_ns) else ((int(time_ns) - 1) // DAY_NS for time_ns in close_ns[[0, -1]])
+    midnights = np.arange(first + 1, last + 2, dtype=np.int64) * DAY_NS
+    return np.append(np.unique(np.searchsorted(close_ns, midnights, side="right") - 1), -1).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import numpy as np
 
 from tapeline_backtest import kernel_loop as loop
 from tapeline_backtest.feed import Source
+from tapeline_backtest.kept import flows_by_instrument, results_by_instrument
 from tapeline_backtest.kernel import KernelFault, KernelRefused, Market, Outcome, Plan, market_of, plan_of, prepare, run
 from tapeline_backtest.report import Collected
 from tapeline_backtest.runner import Finished
@@ -23,7 +24,7 @@ from tapeline_backtest.wide import BASE
 from tapeline_common.core import Stamp, learn
 from tapeline_common.events import BarClosed, Event, OrderFilled
 from tapeline_common.money import ZERO, plain
-from tapeline_common.values import DataFault, Liquidity, OrderId, Side
+from tapeline_common.values import DataFault, InstrumentId, Liquidity, OrderId, Side
 from tapeline_ledger import core as ledger
 
 
@@ -63,20 +64,23 @@ def told(
         if trade is not None:
             collected.trades.append(trade)
     learn(ledger.CORE, books, _last_bar(source), Stamp(len(collected.fills) + 1, int(market.close_ns[-1])))
-    _check(collected, books, outcome)
+    _check(collected, books, source.instrument, outcome)
     return collected, books
 
 
-def _check(collected: Collected, books: ledger.State, outcome: Outcome) -> None:
+def _check(collected: Collected, books: ledger.State, instrument: InstrumentId, outcome: Outcome) -> None:
     """Both sets of books were kept apart and must agree; anything else is a bug."""
-    fills, net = [fill for _, fill in collected.fills], [trade.pnl - trade.fees for trade in collected.trades]
+    flow = flows_by_instrument(collected.fills.sums()).get(instrument)
+    results = results_by_instrument(collected.trades.sums()).get(instrument)
+    fees, slippage = (ZERO, ZERO) if flow is None else (flow.fees, flow.slippage)
+    trades, gain, loss = (0, ZERO, ZERO) if results is None else (results.trades, results.gain, results.loss)
     assert ledger.equity(books) == outcome.final_equity, "the kernel's equity differs from the ledger's"
     assert ledger.cash(books) == outcome.final_cash, "the kernel's cash differs from the ledger's"
-    assert sum((fill.fee for fill in fills), ZERO) == outcome.fees, "the kernel's fees differ from the fills'"
-    assert sum((fill.slippage * fill.quantity for fill in fills), ZERO) == outcome.slippage, "slippage differs"
-    assert len(net) == outcome.trades, "the kernel's trades differ from the ledger's"
-    assert sum((pnl for pnl in net if pnl > 0), ZERO) == outcome.profit, "the kernel's gains differ from the ledger's"
-    assert sum((pnl for pnl in net if pnl < 0), ZERO) == outcome.loss, "the kernel's losses differ from the ledger's"
+    assert fees == outcome.fees, "the kernel's fees differ from the fills'"
+    assert slippage == outcome.slippage, "the kernel's slippage differs from the fills'"
+    assert trades == outcome.trades, "the kernel's trades differ from the ledger's"
+    assert gain == outcome.profit, "the kernel's gains differ from the ledger's"
+    assert loss == outcome.loss, "the kernel's losses differ from the ledger's"
 
 
 def filled(plan: Plan, market: Market, outcome: Outcome) -> Iterator[tuple[int, OrderFilled]]:

@@ -14,7 +14,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from math import nan
 from typing import Any
 
@@ -27,6 +27,7 @@ from tapeline_backtest.bar_columns import Chunk
 from tapeline_backtest.compiled import CompilationRefused, parameter_kinds, specialised
 from tapeline_backtest.feed import Source, gap_before
 from tapeline_backtest.machine_code import FLOATS, INT_TABLE, INTS, Kind
+from tapeline_backtest.order_facts import FillRows, TradeRows, amount_of
 from tapeline_backtest.order_layouts import order_layouts
 from tapeline_backtest.rendering import Layout, name_of
 from tapeline_backtest.report import Collected
@@ -37,17 +38,16 @@ from tapeline_common.events import (
     RUN_STREAM,
     EquityMarked,
     Event,
-    OrderFilled,
     OrderTerms,
     RunStarted,
     TradeClosed,
     stream_of,
 )
 from tapeline_common.loop import Loop
-from tapeline_common.money import ZERO, plain
+from tapeline_common.money import ZERO
 from tapeline_common.opening import Opening
 from tapeline_common.stretch import FilledOrder, OpenTrade, Stretch
-from tapeline_common.values import Liquidity, OrderId, PositionSide, Regime, Side
+from tapeline_common.values import OrderId, Regime, Side
 from tapeline_common.wire import Fact, encode
 from tapeline_execution import stretching as execution
 from tapeline_execution.core import client_order_id
@@ -156,13 +156,15 @@ class OrderPath:
         self.prefix = f"{tape}|{plan.name}-".encode()
         self._plan = plan
         self._source = source
-        self._market = market
+        # Not the market itself, which holds more columns than are needed here.
+        self._opens, self._closes, self._decimals = market.opens, market.closes, market.decimals
         self._rules = rules
         self._units = units
         self._follow = follow
         self._tape = tape
         self._loop = loop
         self._collected = collected
+        self._fill_rows, self._trade_rows = FillRows(plan, units, tape), TradeRows(plan, units)
         self._parameters = tuple(plan.parameters.values())
         self._valid_ns = plan.limits.approval_valid_ms * 1_000_000
         self._book, self._kept_book = (np.zeros(of_kernel.BOOK, dtype=np.int64) for _ in range(2))
@@ -172,14 +174,15 @@ class OrderPath:
         self._runs = np.zeros((TOLD_ROWS, order_loop.RUN), dtype=np.int64)
         self._orders = np.zeros((1, 2), dtype=np.int64)
         self._fills = np.zeros((TOLD_ROWS, of_kernel.FILL), dtype=np.int64)
-        self._terms = lru_cache(maxsize=64)(self._make_terms)
+        # Of a function that does not know this object: a cycle would keep the columns long after the run.
+        self._terms = lru_cache(maxsize=64)(partial(_terms_of, plan, units))
         self._streams = (
             (order_loop.INSTRUMENT_VERSION, str(plan.listing.instrument)),
             (order_loop.RUN_VERSION, RUN_STREAM),
             (order_loop.STRATEGY_VERSION, str(plan.name)),
         )
         allowed = market.allowed
-        self._allowed = market.close_ns if allowed is None else kernel.scaled(allowed, units.quantity)
+        self._allowed = None if allowed is None else kernel.scaled(allowed, units.quantity)
         self._first_row = -1
         self._prices: tuple[Ints, ...] = ()
 
@@ -206,7 +209,7 @@ class OrderPath:
             return k, None
         (reading,) = seat.readings.values()
         memory = np.array(reading.memory, dtype=np.float64)
-        last = _units(Decimal(risk_book.price or "0"), self._market.decimals)
+        last = _units(Decimal(risk_book.price or "0"), self._decimals)
         if last is None:
             return k, None
         after = self._follow(
@@ -243,12 +246,11 @@ class OrderPath:
         """The kernel's prices, by row of the chunk."""
         first = chunk.file_rows[0]
         if first != self._first_row:
-            rows = slice(first, first + len(chunk))
-            opens, closes = (
-                self._market.opens.part(rows.start, rows.stop),
-                self._market.closes.part(rows.start, rows.stop),
-            )
-            self._first_row, self._prices = first, (*opens, *closes, self._allowed[rows], chunk.close_ns)
+            after = first + len(chunk)
+            opens, closes = self._opens.part(first, after), self._closes.part(first, after)
+            # Where nothing is limited any column will do: it is not read.
+            allowed = chunk.close_ns if self._allowed is None else self._allowed[first:after]
+            self._first_row, self._prices = first, (*opens, *closes, allowed, chunk.close_ns)
         return self._prices
 
     def _set_books(self, seat: Seat, risk_book: RiskBook, position: Position, venue_book: VenueBook) -> bool:
@@ -335,17 +337,23 @@ class OrderPath:
     def _collect(self, rows: Ints) -> tuple[list[FilledOrder], TradeClosed | None]:
         """Fills and trades for the report; returns the orders, and the trade that the last fill closed."""
         layouts = rows[:, order_loop.LAYOUT]
-        is_trade = (layouts == order_loop.CLOSED) | (layouts == order_loop.CLOSED_SHORT)
-        is_fill = (layouts == order_loop.FILLED) | (layouts == order_loop.FILLED_SALE)
-        trades = [self._trade(row) for row in rows[is_trade].tolist()]
-        fills = rows[is_fill]
+        trades = rows[(layouts == order_loop.CLOSED) | (layouts == order_loop.CLOSED_SHORT)]
+        fills = rows[(layouts == order_loop.FILLED) | (layouts == order_loop.FILLED_SALE)]
+        if len(fills):
+            if not self._collected.fills.ends_with(self._fill_rows):
+                self._fill_rows = FillRows(self._plan, self._units, self._tape)
+                self._collected.fills.begin(self._fill_rows)
+            self._fill_rows.add(fills)
+        if len(trades):
+            if not self._collected.trades.ends_with(self._trade_rows):
+                self._trade_rows = TradeRows(self._plan, self._units)
+                self._collected.trades.begin(self._trade_rows)
+            self._trade_rows.add(trades)
         orders = [self._order(row) for row in fills[:, order_loop.LAYOUT : order_loop.A_LOW + 1].tolist()]
         self._collected.submitted += len(orders)
         self.orders += len(orders)
-        self._collected.trades.extend(trades)
-        self._collected.fills.extend(map(self._fill, fills.tolist(), orders))
-        is_closing = bool(trades) and rows[is_trade][-1, order_loop.CAUSE] == fills[-1, order_loop.POS]
-        return orders, trades[-1] if is_closing else None
+        is_closing = len(trades) and trades[-1, order_loop.CAUSE] == fills[-1, order_loop.POS]
+        return orders, self._trade_rows.event(trades[-1]) if is_closing else None
 
     def _order(self, row: list[int]) -> FilledOrder:
         name = f"{self._plan.name}-{row[order_loop.ORDER_POS]}"
@@ -357,46 +365,6 @@ class OrderPath:
             self._terms(row[order_loop.LAYOUT], row[order_loop.A_LOW]),
             row[order_loop.ROOT],
             row[order_loop.POS],
-        )
-
-    def _make_terms(self, layout: int, quantity: int) -> OrderTerms:
-        side = Side.SELL if layout == order_loop.FILLED_SALE else Side.BUY
-        amount = plain(Decimal(quantity).scaleb(-self._units.quantity))
-        return OrderTerms(self._plan.name, self._plan.listing.instrument, side, amount)
-
-    def _fill(self, row: list[int], order: FilledOrder) -> tuple[int, OrderFilled]:
-        units = self._units
-        fill = OrderFilled(
-            order=order.order,
-            client_order_id=order.client_order_id,
-            strategy=self._plan.name,
-            instrument=order.terms.instrument,
-            trade_id=order.trade_id,
-            side=order.terms.side,
-            quantity=order.terms.quantity,
-            price=_amount(row, order_loop.B_HIGH, units.price),
-            fee=_amount(row, order_loop.C_HIGH, units.money),
-            fee_currency=self._plan.listing.quote,
-            liquidity=Liquidity.TAKER,
-            slippage=_amount(row, order_loop.D_HIGH, units.price),
-        )
-        return row[order_loop.TIME_NS], fill
-
-    def _trade(self, row: list[int]) -> TradeClosed:
-        units, plan = self._units, self._plan
-        return TradeClosed(
-            trade=f"{plan.name}-{plan.listing.instrument}-{row[order_loop.NUMBER]}",
-            strategy=plan.name,
-            instrument=plan.listing.instrument,
-            side=PositionSide.SHORT if row[order_loop.LAYOUT] == order_loop.CLOSED_SHORT else PositionSide.LONG,
-            quantity=_amount(row, order_loop.A_HIGH, units.quantity),
-            entry_price=_amount(row, order_loop.B_HIGH, units.price),
-            exit_price=_amount(row, order_loop.C_HIGH, units.price),
-            opened_ns=row[order_loop.OTHER_NS],
-            closed_ns=row[order_loop.TIME_NS],
-            pnl=_amount(row, order_loop.D_HIGH, units.price + units.quantity),
-            fees=_amount(row, order_loop.E_HIGH, units.money),
-            decision="",
         )
 
     def _stretch(
@@ -411,7 +379,7 @@ class OrderPath:
         closed: TradeClosed | None,
     ) -> Stretch:
         book, notes, units = self._book.tolist(), self._notes.tolist(), self._units
-        position = _of(book[of_kernel.POSITION], units.quantity)
+        position = amount_of(book[of_kernel.POSITION], units.quantity)
         paid = _amount(book, of_kernel.FEES_HIGH, units.money)
         before = ledger.fees_of(self._loop.states["ledger"], self._plan.name, block.instrument)
         trade = None
@@ -459,6 +427,11 @@ class OrderPath:
             target=_float(self._seat[of_kernel.TARGET]),
             settled=_float(self._seat[of_kernel.SETTLED]),
         )
+
+
+def _terms_of(plan: kernel.Plan, units: kernel.Units, layout: int, quantity: int) -> OrderTerms:
+    side = Side.SELL if layout == order_loop.FILLED_SALE else Side.BUY
+    return OrderTerms(plan.name, plan.listing.instrument, side, amount_of(quantity, units.quantity))
 
 
 def _last_bar(rows: Ints, runs: Ints, after: int, is_echoed: bool) -> int:
@@ -509,11 +482,5 @@ def _put(numbers: Ints, place: int, amount: Decimal, decimals: int) -> bool:
     return True
 
 
-def _of(units: int, decimals: int) -> Decimal:
-    """``plain`` of so many units; faster, because a whole number tells whether it ends in zeros."""
-    value = Decimal(f"{units}E-{decimals}").normalize()
-    return plain(value) if units % 10 ** (decimals + 1) == 0 else value
-
-
 def _amount(numbers: Sequence[int], place: int, decimals: int) -> Decimal:
-    return _of(numbers[place] * BASE + numbers[place + 1], decimals)
+    return amount_of(numbers[place] * BASE + numbers[place + 1], decimals)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -21,6 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapeline_backtest.feed import Source
+from tapeline_backtest.kept import (
+    Flow,
+    Kept,
+    Results,
+    flows_by_instrument,
+    kept_fills,
+    kept_trades,
+    results_by_instrument,
+)
 from tapeline_common.core import Stamp, learn
 from tapeline_common.events import (
     BorrowPosted,
@@ -122,8 +131,8 @@ class Report(msgspec.Struct, frozen=True):
 class Collected:
     """What the report needs of a tape: everything but the bars, and the ledger's state at the end."""
 
-    fills: list[tuple[int, OrderFilled]] = field(default_factory=list)
-    trades: list[TradeClosed] = field(default_factory=list)
+    fills: Kept[tuple[int, OrderFilled], Flow] = field(default_factory=kept_fills)
+    trades: Kept[TradeClosed, Results] = field(default_factory=kept_trades)
     submitted: int = 0
     funding: Decimal = ZERO
     borrowing: Decimal = ZERO
@@ -203,14 +212,17 @@ class Run:
 
 
 def report(run: Run, collected: Collected, books: ledger.State) -> Report:
-    curve = equity_curve(run, collected)
+    flows, results = flows_by_instrument(collected.fills.sums()), results_by_instrument(collected.trades.sums())
+    curve = equity_curve(run, flows, collected.funded)
     drawdown, amount, high, low = max_drawdown(curve.equity)
     days = daily_returns(curve)
     year = min((TRADING_DAYS.get(calendar, 365) for calendar in run.calendars.values()), default=365)
     volatility = float(np.std(days, ddof=1)) if len(days) >= 2 else None
     sharpe, sortino = daily_ratios(days, year)
     annual = _annual_return(curve, year, len(days)) if len(days) >= 2 else None
-    net = [trade.pnl - trade.fees for trade in collected.trades]
+    trades = sum(each.trades for each in results.values())
+    gain = sum((each.gain for each in results.values()), ZERO)
+    loss = sum((each.loss for each in results.values()), ZERO)
     final_equity = plain(ledger.equity(books))
     bars = sum(len(one.file) for one in run.sources)
     first = [float(one.file.columns.close[0]) for one in run.sources]
@@ -223,13 +235,13 @@ def report(run: Run, collected: Collected, books: ledger.State) -> Report:
         last_close_ns=int(curve.time_ns[-1]),
         orders=collected.submitted,
         fills=len(collected.fills),
-        trades=len(collected.trades),
+        trades=trades,
         refused=dict(sorted(collected.refused.items())),
         declined=dict(sorted(collected.declined.items())),
         data_faults=dict(sorted(collected.data_faults.items())),
         start_cash=run.start_cash,
-        fees=plain(sum((fill.fee for _, fill in collected.fills), ZERO)),
-        slippage=plain(sum((fill.slippage * fill.quantity for _, fill in collected.fills), ZERO)),
+        fees=plain(sum((each.fees for each in flows.values()), ZERO)),
+        slippage=plain(sum((each.slippage for each in flows.values()), ZERO)),
         funding=plain(collected.funding),
         borrowing=plain(collected.borrowing),
         final_cash=plain(ledger.cash(books)),
@@ -246,13 +258,15 @@ def report(run: Run, collected: Collected, books: ledger.State) -> Report:
         annual_volatility=volatility * math.sqrt(year) if volatility is not None else None,
         calmar=annual / drawdown if annual is not None and drawdown > 0 else None,
         exposure_share=float(np.mean(curve.invested)),
-        win_rate=sum(pnl > 0 for pnl in net) / len(net) if net else None,
-        profit_factor=_profit_factor(net),
-        expectancy=float(sum(net, ZERO)) / len(net) if net else None,
-        best_trade=plain(max(net)) if net else None,
-        worst_trade=plain(min(net)) if net else None,
+        win_rate=sum(each.wins for each in results.values()) / trades if trades else None,
+        profit_factor=float(gain / -loss) if loss else None,
+        expectancy=float(gain + loss) / trades if trades else None,
+        best_trade=plain(max(each.best for each in results.values())) if trades else None,
+        worst_trade=plain(min(each.worst for each in results.values())) if trades else None,
         market_change=float(np.mean([b / a - 1.0 for a, b in zip(first, last, strict=True)])),
-        instruments={name: _instrument(run, collected, token) for token, name in run.names.items()},
+        instruments={
+            name: _instrument(run, token, flows.get(token), results.get(token)) for token, name in run.names.items()
+        },
         facts=run.facts,
         tape_hash=run.tape_hash,
         gear=run.gear,
@@ -270,34 +284,61 @@ class Curve:
     invested: NDArray[np.bool_]
 
 
-def equity_curve(run: Run, collected: Collected) -> Curve:
-    """Cash after the fills of each bar plus positions at its close."""
-    closes = [(one.file.close_ns, one) for one in run.sources]
-    time_ns = closes[0][0] if len(closes) == 1 else np.unique(np.concatenate([each for each, _ in closes]))
-    cash = np.zeros(len(time_ns))
+def equity_curve(run: Run, flows: Mapping[InstrumentId, Flow], funded: Sequence[tuple[int, Decimal]]) -> Curve:
+    """Cash after the fills of each bar plus positions at its close. funded: amounts posted, with their times."""
+    closes = [one.file.close_ns for one in run.sources]
+    time_ns = closes[0] if len(closes) == 1 else np.unique(np.concatenate(closes))
+    equity = np.zeros(len(time_ns))
     invested = np.zeros(len(time_ns), dtype=bool)
-    held_value = np.zeros(len(time_ns))
-    for close_ns, one in closes:
-        fills = [(at_ns, fill) for at_ns, fill in collected.fills if fill.instrument == one.instrument]
-        at = np.searchsorted(time_ns, np.array([at_ns for at_ns, _ in fills], dtype=np.int64))
-        moved = [float(fill.quantity) * fill.side.sign for _, fill in fills]
-        paid = [float(fill.price * fill.quantity) * fill.side.sign + float(fill.fee) for _, fill in fills]
-        held = np.zeros(len(time_ns))
-        np.add.at(held, at, moved)
-        np.subtract.at(cash, at, paid)
+    holdings = []
+    for close_ns, one in zip(closes, run.sources, strict=True):
+        flow = flows.get(one.instrument)
+        if flow is not None:
+            at = np.searchsorted(time_ns, flow.time_ns)
+            np.subtract.at(equity, at, flow.paid)
+            holdings.append(_Holding(close_ns, one.file.columns.close, at, flow.moved))
+    for at_ns, amount in funded:
+        equity[min(int(np.searchsorted(time_ns, at_ns)), len(time_ns) - 1)] += float(amount)
+    np.cumsum(equity, out=equity)
+    equity += float(run.start_cash)
+    for part in _parts(len(time_ns)):
+        value = np.zeros(part.stop - part.start)
+        for holding in holdings:
+            held = holding.quantity(part)
+            invested[part] |= held != 0.0
+            value += held * holding.price(time_ns[part])
+        equity[part] += value
+    return Curve(time_ns, equity, invested)
+
+
+class _Holding:
+    """What is held of one instrument along a curve, told part by part."""
+
+    def __init__(self, close_ns: Ints, closes: Floats, at: Ints, moved: Floats) -> None:
+        """close_ns, closes: of its bars. at, moved: index on the curve and signed quantity of each fill."""
+        self._close_ns = close_ns
+        self._closes = closes
+        order = np.argsort(at, kind="stable")
+        self._at = at[order]
+        self._moved = moved[order]
+        self._before = 0.0
+
+    def quantity(self, part: slice) -> Floats:
+        """At each time of a part; parts are asked for in their order."""
+        fills = slice(*np.searchsorted(self._at, (part.start, part.stop)).tolist())
+        held = np.zeros(part.stop - part.start)
+        np.add.at(held, self._at[fills] - part.start, self._moved[fills])
+        held[0] += self._before
         np.cumsum(held, out=held)
-        for part in _parts(len(time_ns)):
-            some = held[part]
-            some[np.abs(some) < 1e-12] = 0.0
-            invested[part] |= some != 0.0
-            last = np.searchsorted(close_ns, time_ns[part], side="right") - 1
-            held_value[part] += some * np.where(last >= 0, one.file.columns.close[np.maximum(last, 0)], 0.0)
-    for at_ns, amount in collected.funded:
-        cash[min(int(np.searchsorted(time_ns, at_ns)), len(time_ns) - 1)] += float(amount)
-    np.cumsum(cash, out=cash)
-    cash += float(run.start_cash)
-    cash += held_value
-    return Curve(time_ns, cash, invested)
+        self._before = held[-1]
+        held[np.abs(held) < 1e-12] = 0.0
+        return held
+
+    def price(self, time_ns: Ints) -> Floats:
+        """Last close at each time; zero before the first."""
+        last = np.searchsorted(self._close_ns, time_ns, side="right") - 1
+        price: Floats = np.where(last >= 0, self._closes[np.maximum(last, 0)], 0.0)
+        return price
 
 
 PART_BARS = 65_536
@@ -359,25 +400,17 @@ def _downside(days: Floats) -> float:
     return float(np.sqrt(np.mean(np.minimum(days, 0.0) ** 2)))
 
 
-def _profit_factor(net: Sequence[Decimal]) -> float | None:
-    lost = -sum((pnl for pnl in net if pnl < 0), ZERO)
-    return float(sum((pnl for pnl in net if pnl > 0), ZERO) / lost) if lost else None
-
-
-def _instrument(run: Run, collected: Collected, token: InstrumentId) -> InstrumentReport:
-    fills = [fill for _, fill in collected.fills if fill.instrument == token]
-    trades = [trade for trade in collected.trades if trade.instrument == token]
-    net = [trade.pnl - trade.fees for trade in trades]
+def _instrument(run: Run, token: InstrumentId, flow: Flow | None, results: Results | None) -> InstrumentReport:
     columns = next(one.file.columns for one in run.sources if one.instrument == token)
     return InstrumentReport(
         name=run.names[token],
         bars=len(columns),
-        fills=len(fills),
-        trades=len(trades),
-        wins=sum(pnl > 0 for pnl in net),
-        losses=sum(pnl < 0 for pnl in net),
-        net_pnl=plain(sum(net, ZERO)),
-        fees=plain(sum((fill.fee for fill in fills), ZERO)),
-        open_quantity=plain(sum((fill.quantity * fill.side.sign for fill in fills), ZERO)),
+        fills=0 if flow is None else len(flow.time_ns),
+        trades=0 if results is None else results.trades,
+        wins=0 if results is None else results.wins,
+        losses=0 if results is None else results.losses,
+        net_pnl=ZERO if results is None else plain(results.gain + results.loss),
+        fees=ZERO if flow is None else plain(flow.fees),
+        open_quantity=ZERO if flow is None else plain(flow.quantity),
         market_change=float(columns.close[-1] / columns.close[0] - 1.0),
     )

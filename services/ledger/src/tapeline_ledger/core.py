@@ -76,7 +76,7 @@ class State:
         currency: account currency; empty until the run has started.
         prices: last price of each instrument; before its first bar, the price of its first fill.
         decisions: preset decision of each order that was made under one.
-        counted: order → trade id → position at which the fill was counted. Kept for good: a venue may repeat a fill
+        counted: (order, trade id) → position at which the fill was counted. Kept for good: a venue may repeat a fill
             however late.
         unlisted: fills of instruments nobody listed. They cannot be posted (their currencies are unknown) and show
             as differences when the books are reconciled.
@@ -91,7 +91,7 @@ class State:
     listings: dict[InstrumentId, Listing] = field(default_factory=dict)
     prices: dict[InstrumentId, DecimalText] = field(default_factory=dict)
     decisions: dict[OrderId, str] = field(default_factory=dict)
-    counted: dict[OrderId, dict[str, int]] = field(default_factory=dict)
+    counted: dict[tuple[OrderId, str], int] = field(default_factory=dict)
     unlisted: dict[InstrumentId, int] = field(default_factory=dict)
     unreported: list[tuple[int, str, Decimal]] = field(default_factory=list)
     closed: TradeClosed | None = None
@@ -251,8 +251,7 @@ def reconcile(state: State, event: BalanceReported, _stamp: Stamp) -> Sequence[E
 
 
 def _counted_now(state: State, fill: OrderFilled, pos: int) -> bool:
-    trades = state.counted.get(fill.order)
-    return trades is not None and trades.get(fill.trade_id) == pos
+    return state.counted.get((fill.order, fill.trade_id)) == pos
 
 
 # ---- evolvers ----------------------------------------------------------------------------------------------------
@@ -284,12 +283,10 @@ def count_fill(state: State, event: OrderFilled, stamp: Stamp) -> None:
     if listing is None:
         state.unlisted[event.instrument] = state.unlisted.get(event.instrument, 0) + 1
         return
-    counted = state.counted.get(event.order)
-    if counted is None:
-        counted = state.counted[event.order] = {}
-    if event.trade_id in counted:
+    key = event.order, event.trade_id
+    if key in state.counted:
         return
-    counted[event.trade_id] = stamp.pos
+    state.counted[key] = stamp.pos
     if event.instrument not in state.prices:
         state.prices[event.instrument] = DecimalText(str(event.price))
     state.closed = post_fill(

@@ -49,7 +49,7 @@ def learn_stretch(state: State, stretch: Stretch) -> None:
     if not stretch.orders:
         return
     for each in stretch.orders:
-        state.counted[each.order] = {each.trade_id: each.filled_pos}
+        state.counted[each.order, each.trade_id] = each.filled_pos
     state.closed = stretch.closed
     position = state.books.positions.setdefault(stretch.instrument, {}).setdefault(stretch.strategy, Position())
     _post(state, stretch, stretch.position - position.quantity)

@@ -92,6 +92,44 @@ def read_table(path: Path) -> tuple[Any, str]:
     return _reading(path, lambda: _read_csv(path)), "csv"
 
 
+class FileColumns:
+    """A file's columns, given away one at a time, so that a reader never holds all of them in two forms.
+
+    Parquet is decoded column by column; CSV is read at once, and a column that was given away is let go.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises BadFile."""
+        self._path = path
+        self._parquet: Any = None
+        self._columns: dict[str, Any] = {}
+        if _is_parquet(path):
+            self.format = "parquet"
+            self._parquet = _reading(path, lambda: pa.parquet.ParquetFile(path, pre_buffer=False))
+            schema = self._parquet.schema_arrow
+            self.column_names: list[str] = schema.names
+            self.num_rows: int = self._parquet.metadata.num_rows
+            self.metadata: dict[bytes, bytes] = schema.metadata or {}
+        else:
+            self.format = "csv"
+            table = _reading(path, lambda: _read_csv(path))
+            self.column_names, self.num_rows, self.metadata = table.column_names, table.num_rows, {}
+            self._columns = dict(zip(table.column_names, table.columns, strict=True))
+
+    def take(self, name: str) -> Any:
+        """A column as one array, as ``whole`` makes it; once. Raises BadFile."""
+        if self._parquet is None:
+            return whole(self._columns.pop(name))
+        return whole(_reading(self._path, lambda: self._parquet.read(columns=[name]).column(name)))
+
+    def close(self) -> None:
+        """Give back the file, and what Arrow keeps of columns that are gone: more than the bars themselves."""
+        self._columns.clear()
+        if self._parquet is not None:
+            self._parquet.close()
+        release_memory()
+
+
 def _is_parquet(path: Path) -> bool:
     try:
         with open(path, "rb") as file:

@@ -12,6 +12,7 @@ and gaps are counted, not refused.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tapeline_marketdata.bars import NOT_FINITE_WORDS
 from tapeline_marketdata.columns import (
     BadFile,
     Bytes,
+    FileColumns,
     FileFault,
     Floats,
     Ints,
@@ -32,12 +34,10 @@ from tapeline_marketdata.columns import (
     is_trades,
     longest_text_of,
     numbers_of,
-    read_table,
     release_memory,
     text_bytes_of,
     texts_of,
     times_ns,
-    whole,
 )
 from tapeline_marketdata.timeframe import UnknownTimeframe, format_timeframe, parse_timeframe
 
@@ -170,25 +170,11 @@ def read_bars(path: str | Path, *, timeframe: str | None = None, strict: bool = 
     """
     path = Path(path)
     given_ns = None if timeframe is None else parse_timeframe(timeframe)
-    table, file_format = read_table(path)
-    if is_trades(table.column_names):
-        raise BadFile(
-            FileFault.MISSING_COLUMN,
-            f"{path}: holds trades (it has a price, and no open): say how bars are built from them, as in"
-            " --bars time:1m",
-        )
-    names = find_columns(path, table, COLUMNS)
-    if table.num_rows == 0:
-        raise BadFile(FileFault.EMPTY, f"{path}: the file has a header but no bars: give one with data")
-    raw_times = whole(table.column(names["ts"]))
-    open_ns, unit, notes = times_ns(path, names["ts"], raw_times)
-    printed, floats = {}, {}
-    for name in NUMBER_COLUMNS:
-        printed[name], floats[name] = numbers_of(path, names[name], whole(table.column(names[name])))
-    columns = BarColumns(open_ns, floats, printed)
-    built = _built(path, table, given_ns)
-    del table, raw_times
-    release_memory()
+    with closing(FileColumns(path)) as table:
+        file_format = table.format
+        names, columns, unit, notes = _columns_of(path, table)
+        built = _built(path, table, given_ns)
+    open_ns = columns.open_ns
     if built is None:
         (length_ns, timeframe_note), close_ns = _timeframe(path, open_ns, given_ns), None
         timeframe = format_timeframe(length_ns)
@@ -203,6 +189,25 @@ def read_bars(path: str | Path, *, timeframe: str | None = None, strict: bool = 
     return BarFile(facts, columns, close_ns)
 
 
+def _columns_of(path: Path, table: FileColumns) -> tuple[dict[str, str], BarColumns, str, list[str]]:
+    """The file's names of our columns, the columns, the unit of time, and notes on it."""
+    if is_trades(table.column_names):
+        raise BadFile(
+            FileFault.MISSING_COLUMN,
+            f"{path}: holds trades (it has a price, and no open): say how bars are built from them, as in"
+            " --bars time:1m",
+        )
+    names = find_columns(path, table, COLUMNS)
+    if table.num_rows == 0:
+        raise BadFile(FileFault.EMPTY, f"{path}: the file has a header but no bars: give one with data")
+    open_ns, unit, notes = times_ns(path, names["ts"], table.take(names["ts"]))
+    printed, floats = {}, {}
+    for name in NUMBER_COLUMNS:
+        printed[name], floats[name] = numbers_of(path, names[name], table.take(names[name]))
+        release_memory()
+    return names, BarColumns(open_ns, floats, printed), unit, notes
+
+
 TIMEFRAME_KEY = b"tapeline.timeframe"
 """Where a Parquet file of bars without a fixed length says what they are."""
 
@@ -210,9 +215,9 @@ CLOSE_COLUMN = "close_ts"
 """Closing times of such bars, UTC ns."""
 
 
-def _built(path: Path, table: Any, given_ns: int | None) -> tuple[str, Ints] | None:
+def _built(path: Path, table: FileColumns, given_ns: int | None) -> tuple[str, Ints] | None:
     """Name and closing times of bars that ``tapeline bars`` built without a fixed length; None for all others."""
-    said = (table.schema.metadata or {}).get(TIMEFRAME_KEY)
+    said = table.metadata.get(TIMEFRAME_KEY)
     if said is None or CLOSE_COLUMN not in table.column_names:
         return None
     timeframe = said.decode()
@@ -221,13 +226,12 @@ def _built(path: Path, table: Any, given_ns: int | None) -> tuple[str, Ints] | N
             FileFault.TIMEFRAME_UNKNOWN,
             f"{path}: holds {timeframe} bars, not {format_timeframe(given_ns)}: leave the timeframe away",
         )
-    close_ns, _, _ = times_ns(path, CLOSE_COLUMN, whole(table.column(CLOSE_COLUMN)))
+    close_ns, _, _ = times_ns(path, CLOSE_COLUMN, table.take(CLOSE_COLUMN))
     return timeframe, close_ns
 
 
 def _timeframe(path: Path, open_ns: Ints, given_ns: int | None) -> tuple[int, list[str]]:
-    steps = np.diff(open_ns)
-    lengths, counts = np.unique(steps[steps > 0], return_counts=True)
+    lengths, counts = _distances(open_ns)
     if given_ns is None:
         if not len(lengths):
             raise BadFile(
@@ -239,12 +243,27 @@ def _timeframe(path: Path, open_ns: Ints, given_ns: int | None) -> tuple[int, li
             name = format_timeframe(length_ns)
         except UnknownTimeframe as error:
             raise BadFile(FileFault.TIMEFRAME_UNKNOWN, f"{path}: most rows are {length_ns} ns apart: {error}") from None
-        share = counts.max() / len(steps)
+        share = counts.max() / (len(open_ns) - 1)
         return length_ns, [f"timeframe {name}, inferred from {share:.1%} of the distances between rows"]
     if len(lengths) and int(lengths[np.argmax(counts)]) != given_ns:
         usual = int(lengths[np.argmax(counts)]) / 1e9
         return given_ns, [f"timeframe {format_timeframe(given_ns)} as given, though most rows are {usual:g} s apart"]
     return given_ns, []
+
+
+COUNTED_ROWS = 1 << 20
+"""Rows whose distances are counted at once: sorting all of them would need several columns' room."""
+
+
+def _distances(open_ns: Ints) -> tuple[Ints, Ints]:
+    """Every distance between neighbouring rows that is above zero, ascending, and how often it occurs."""
+    lengths, counts = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    for first in range(0, len(open_ns), COUNTED_ROWS):
+        steps = np.diff(open_ns[first : first + COUNTED_ROWS + 1])
+        some, times = np.unique(steps[steps > 0], return_counts=True)
+        lengths, place = np.unique(np.concatenate([lengths, some]), return_inverse=True)
+        counts = np.bincount(place, np.concatenate([counts, times]), minlength=len(lengths)).astype(np.int64)
+    return lengths, counts
 
 
 def facts_of(
