@@ -78,6 +78,17 @@ TRADING = ("venue", "ledger", "strategy", "risk")
 
 HOUR_NS = order_loop.HOUR_NS
 
+ORDER_COLUMNS = (
+    order_loop.LAYOUT,
+    order_loop.ORDER_POS,
+    order_loop.APPROVAL_POS,
+    order_loop.SUBMISSION_POS,
+    order_loop.A_LOW,
+    order_loop.ROOT,
+    order_loop.POS,
+)
+"""What the cores learn of an order, in the row of its fill."""
+
 NEVER = 2**62
 """A bar that is never reached."""
 
@@ -349,23 +360,20 @@ class OrderPath:
                 self._trade_rows = TradeRows(self._plan, self._units)
                 self._collected.trades.begin(self._trade_rows)
             self._trade_rows.add(trades)
-        orders = [self._order(row) for row in fills[:, order_loop.LAYOUT : order_loop.A_LOW + 1].tolist()]
+        orders = self._orders_of(fills)
         self._collected.submitted += len(orders)
         self.orders += len(orders)
         is_closing = len(trades) and trades[-1, order_loop.CAUSE] == fills[-1, order_loop.POS]
         return orders, self._trade_rows.event(trades[-1]) if is_closing else None
 
-    def _order(self, row: list[int]) -> FilledOrder:
-        name = f"{self._plan.name}-{row[order_loop.ORDER_POS]}"
-        approval = row[order_loop.APPROVAL_POS]
-        return FilledOrder(
-            OrderId(name),
-            client_order_id(self._tape, OrderId(name), approval),
-            f"v{row[order_loop.SUBMISSION_POS]}-1",
-            self._terms(row[order_loop.LAYOUT], row[order_loop.A_LOW]),
-            row[order_loop.ROOT],
-            row[order_loop.POS],
-        )
+    def _orders_of(self, fills: Ints) -> list[FilledOrder]:
+        tape, terms, prefix = self._tape, self._terms, f"{self._plan.name}-"
+        orders: list[FilledOrder] = []
+        for layout, order, approval, submission, quantity, bar_pos, filled_pos in fills[:, ORDER_COLUMNS].tolist():
+            name = OrderId(f"{prefix}{order}")
+            client = client_order_id(tape, name, approval)
+            orders.append(FilledOrder(name, client, f"v{submission}-1", terms(layout, quantity), bar_pos, filled_pos))
+        return orders
 
     def _stretch(
         self,
