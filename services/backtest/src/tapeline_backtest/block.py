@@ -44,12 +44,13 @@ from tapeline_backtest.rendering import (
 )
 from tapeline_common.bar_block import BarBlock, BarFilter, Echo, Steps
 from tapeline_common.core import Stamp
-from tapeline_common.events import ParameterValue, RegimeUpdated, StrategyConfigured
+from tapeline_common.events import ParameterValue, RegimeConfigured, RegimeUpdated, StrategyConfigured
 from tapeline_common.hours import Hours
 from tapeline_common.loop import Loop
 from tapeline_common.opening import Opening
 from tapeline_common.recording import Recorder
 from tapeline_common.values import InstrumentId
+from tapeline_regime import trainer
 from tapeline_regime.features import usable
 from tapeline_strategy.catalogue import find
 from tapeline_strategy.sdk import Strategy
@@ -294,10 +295,13 @@ def _ahead(strategy: Strategy) -> Any:
 
 
 def prepare(opening: Iterable[Opening]) -> None:
-    """Load the compiled code of the strategies that a replay configures, or make it."""
+    """Load what a replay configures: the strategies' compiled code (or make it), and what models are fitted with."""
     for each in opening:
         if isinstance(each.event, StrategyConfigured):
             _ahead(find(each.event.kind))
+        elif isinstance(each.event, RegimeConfigured):
+            trainer.load()
+            is_exact()
 
 
 class BlockRun:

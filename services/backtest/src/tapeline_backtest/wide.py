@@ -10,6 +10,9 @@ from __future__ import annotations
 
 BASE = 2**62
 LIMB = 2.0**62
+LIMB_BITS = 62
+LIMB_MASK = BASE - 1
+HALF = 2**31
 HALF_BITS = 31
 HALF_MASK = 2**31 - 1
 HIGHEST = 2**61
@@ -40,6 +43,8 @@ def difference(high: int, low: int, other_high: int, other_low: int) -> tuple[in
 
 def multiple(high: int, low: int, factor: int) -> tuple[int, int]:
     """A number times a factor below ``BASE``; ``high * factor`` must be within ``HIGHEST``."""
+    if high == 0 and low < HALF and -HALF < factor < HALF:
+        return (low * factor) >> LIMB_BITS, (low * factor) & LIMB_MASK
     product_high, product_low = product(low, factor)
     return high * factor + product_high, product_low
 

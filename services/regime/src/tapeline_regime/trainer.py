@@ -34,6 +34,13 @@ def prepare(state: State, event: TrainingRequested) -> Job:
     return Job(event.instrument, tuple(watched.closes), watched.opens_ns[0], watched.opens_ns[-1], state.seed)
 
 
+def load() -> None:
+    """Load what fitting needs, for those who measure what comes after."""
+    from tapeline_regime.training import load_libraries
+
+    load_libraries()
+
+
 def run(job: Job) -> Sequence[Event]:
     from tapeline_regime.training import TrainingFailure, fit  # loads scikit-learn and hmmlearn: only where it is used
 

@@ -164,13 +164,19 @@ def _scaler(rows: Matrix) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(centres), tuple(scales)
 
 
+def load_libraries() -> None:
+    """hmmlearn and what comes with it, before the first fit needs it."""
+    import hmmlearn.hmm  # noqa: F401
+    import threadpoolctl  # type: ignore[import-untyped]  # noqa: F401  # ships no type information
+
+
 def _run_restarts(
     scaled: Matrix, seed: int, restarts: int, max_iterations: int
 ) -> list[tuple[_Emissions, float] | None]:
     """One EM run per starting point, on one thread; None where it broke down or lost a state."""
     # Imported before the limit is set: threadpoolctl limits the pools of the libraries that are loaded by then.
     import hmmlearn.hmm  # noqa: F401
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no type information
+    from threadpoolctl import threadpool_limits
 
     with threadpool_limits(limits=1), warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
