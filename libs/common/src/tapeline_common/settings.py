@@ -374,6 +374,11 @@ class Environment(msgspec.Struct, frozen=True):
         tape: the name that makes this tape's client order ids unique; drawn once by the launcher.
         parent: pid of a launcher with which this process ends, 0 if it has none.
         plan_file: JSON of who hears and may answer what in a replay (ledger only).
+        notifier_port: where the notifier takes Alertmanager's alerts; 0 if it takes none.
+        notifier_token_file: file with the bearer token that whoever sends alerts must show.
+        notifier_folder: where the notifier keeps its messages and how far it is.
+        destinations_file: TOML file of who is told what (``destinations``); a secret, its URLs hold passwords.
+        watchdog_s: how long the alert that always fires may be missing before the notifier says so; 0: for ever.
     """
 
     config: str = CONFIG_NAME
@@ -388,6 +393,12 @@ class Environment(msgspec.Struct, frozen=True):
     realm: Realm = Realm.LIVE
     metrics_port: int = 0
     log_level: str = "info"
+    notifier_port: int = 0
+    notifier_host: str = "127.0.0.1"
+    notifier_token_file: str = ""
+    notifier_folder: str = "notifier"
+    destinations_file: str = ""
+    watchdog_s: float = 0.0
 
 
 def environment(variables: dict[str, str]) -> Environment:
