@@ -19,6 +19,7 @@ import psutil
 from tapeline_common import describe as description
 from tapeline_common.calendars import session_openings
 from tapeline_common.commands_shared import as_json, data_folder, fail, write_json
+from tapeline_common.destinations import DESTINATIONS_NAME, NO_DESTINATIONS, load_destinations
 from tapeline_common.embedded import Stack, StackFailed, running_stack
 from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_NOT_RUNNING, EXIT_OK, EXIT_TIMEOUT
 from tapeline_common.operator_client import NotRunning, OperatorClient, operator
@@ -89,20 +90,37 @@ def status(data: Path, to_json: bool) -> None:
 @click.option("-c", "--config", type=click.Path(path_type=Path), help=f"Configuration file [default: {CONFIG_NAME}].")
 @click.option("--for", "seconds", type=click.FloatRange(min=1), help="Stop by itself after so many seconds.")
 @click.option("--feed", help="'synthetic', or an exchange such as 'binance' for paper trading on its public bars.")
+@click.option(
+    "--destinations",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help=f"Who is told what [default: {DESTINATIONS_NAME} in the data folder].",
+)
 @click.option("--log-level", default="info", show_default=True)
 @as_json
-def up(data: Path, config: Path | None, seconds: float | None, feed: str | None, log_level: str, to_json: bool) -> None:
+def up(
+    data: Path,
+    config: Path | None,
+    seconds: float | None,
+    feed: str | None,
+    destinations: Path | None,
+    log_level: str,
+    to_json: bool,
+) -> None:
     """Start the whole stack embedded: servers, services, paper trading. Ctrl-C stops it; the tape stays."""
     chosen = _chosen_config(data, config, feed)
     session_openings(checked(load(chosen)))
+    told = destinations or data / DESTINATIONS_NAME
+    if not load_destinations(told):
+        click.echo(NO_DESTINATIONS.format(file=told), err=True)
     try:
-        code = asyncio.run(
-            _up(
-                Stack(data, chosen, log_level=log_level, report=lambda what: click.echo(what, err=True)),
-                seconds,
-                to_json,
-            )
+        stack = Stack(
+            data,
+            chosen,
+            log_level=log_level,
+            report=lambda what: click.echo(what, err=True),
+            destinations=destinations,
         )
+        code = asyncio.run(_up(stack, seconds, to_json))
     except (StackFailed, ServerFailed, ServerNotInstalled) as trouble:
         fail(str(trouble), EXIT_ERROR)
     sys.exit(code)

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
 from tapeline_common import bus, subjects
 from tapeline_common.data_folder import secret, write_secret
+from tapeline_common.destinations import DESTINATIONS_NAME
 from tapeline_common.exits import EXIT_CONFIGURATION
 from tapeline_common.frames import FramePlan
-from tapeline_common.permissions import BACKTEST, LEDGER, OPERATOR, allowances
+from tapeline_common.permissions import BACKTEST, LEDGER, NOTIFIER, OPERATOR, allowances
 from tapeline_common.servers import EmbeddedServer, remembered_port, until
 from tapeline_common.servers_nats import NatsServer, NatsUser, load_or_create_nkey
 from tapeline_common.servers_postgres import PostgresServer
@@ -93,6 +94,7 @@ class Stack:
         config: the configuration file every service reads.
         plan: replay realm only: who hears and may answer what, for the ledger.
         report: told what a start that takes long waits for.
+        destinations: whom the notifier tells; ``destinations.toml`` in the folder if ``None``.
 
     Raises ``StackFailed`` when a stack runs on the folder already; that one is left alone.
     """
@@ -103,6 +105,7 @@ class Stack:
     plan: FramePlan | None = None
     log_level: str = "info"
     report: Callable[[str], None] = lambda _: None
+    destinations: Path | None = None
     children: dict[str, Child] = field(default_factory=dict)
     server_restarts: dict[str, int] = field(default_factory=lambda: {"nats-server": 0, "postgres": 0})
 
@@ -219,6 +222,12 @@ class Stack:
             "TAPELINE_TAPE": self._secret("tape") if self.realm is Realm.LIVE else "",
             "TAPELINE_METRICS_PORT": str(self._metrics_port(name)),
         }
+        if name == NOTIFIER:
+            self._secret("notifier-token")
+            variables["TAPELINE_NOTIFIER_PORT"] = str(self._port("notifier-alerts"))
+            variables["TAPELINE_NOTIFIER_TOKEN_FILE"] = str(self.folder / "secrets" / "notifier-token")
+            variables["TAPELINE_NOTIFIER_FOLDER"] = str(self.folder / NOTIFIER)
+            variables["TAPELINE_DESTINATIONS_FILE"] = str(self.destinations_file)
         if name == LEDGER:
             variables["TAPELINE_DSN_FILE"] = str(self.folder / "secrets" / "ledger-dsn")
             variables["TAPELINE_OPERATOR_PUBLIC_FILE"] = str(self.folder / "secrets" / "signer-public")
@@ -230,7 +239,14 @@ class Stack:
                 variables["TAPELINE_PLAN_FILE"] = str(plan_file)
         return variables
 
+    @property
+    def destinations_file(self) -> Path:
+        return (self.destinations or self.folder / DESTINATIONS_NAME).resolve()
+
     def _metrics_port(self, name: str) -> int:
+        return self._port(name)
+
+    def _port(self, name: str) -> int:
         ports = self.folder / "ports"
         ports.mkdir(exist_ok=True)
         return remembered_port(ports / name)

@@ -11,7 +11,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +32,7 @@ from tapeline_common.settings import ConfigurationInvalid, Environment, Settings
 from tapeline_common.tape_nats import NatsTape
 from tapeline_common.values import Realm
 from tapeline_common.wire import Progress, decode_progress, encode
-from tapeline_common.wiring import Service, installed_services
+from tapeline_common.wiring import Listener, Service, installed_services
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -170,8 +170,10 @@ async def _gear(process: Process) -> None:
         await follow(process)
 
 
-async def follow(process: Process) -> None:
-    """A service with cores, workers and adapters: follow the tape."""
+async def follow(
+    process: Process, listener: Listener | None = None, restored: Callable[[], None] | None = None
+) -> None:
+    """A service with cores, workers and adapters, or a listener: follow the tape."""
     service, env = process.service, process.environment
     client = await connect_live(process)
     adapters = service.adapters(process.settings) if service.adapters and env.realm is Realm.LIVE else ()
@@ -187,7 +189,8 @@ async def follow(process: Process) -> None:
         logger=process.logger,
         announce=announce,
         adapters=adapters,
-        restored=settle_memory,
+        restored=restored or settle_memory,
+        listener=listener,
     )
 
     def hear(message: Message) -> None:

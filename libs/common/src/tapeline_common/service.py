@@ -24,7 +24,7 @@ from tapeline_common.tape import Page, ReadRequest, Receipt, Tape, TapeUnavailab
 from tapeline_common.tape_restore import Said, read_said, verified
 from tapeline_common.values import Realm
 from tapeline_common.wire import Answer, Draft, Fact, Heard, Progress, decode_fact, position_of
-from tapeline_common.wiring import Adapter, Service, Worker, in_author_order
+from tapeline_common.wiring import Adapter, Listener, Service, Worker, in_author_order
 from tapeline_common.worker import run_in_child
 
 RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -92,6 +92,7 @@ class Runner:
         announce: publishes this service's progress.
         adapters: (core name, adapter) pairs to run once restored.
         restored: called once the tape is folded, before it is followed.
+        listener: hears beside the cores, and says nothing.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Runner:
         announce: Callable[[Progress], Awaitable[None]],
         adapters: Sequence[tuple[str, Adapter]] = (),
         restored: Callable[[], None] = lambda: None,
+        listener: Listener | None = None,
     ) -> None:
         self.service = service
         self.inbox = Inbox()
@@ -117,8 +119,10 @@ class Runner:
         self._announce = announce
         self._adapters = adapters
         self._restored = restored
+        self._listener = listener
         self._workers = {worker.asked_by: worker for worker in service.workers}
-        wanted = [event for core in service.cores for event in core.hears]
+        self._listens = frozenset(listener.hears if listener is not None else ())
+        wanted = [*(event for core in service.cores for event in core.hears), *self._listens]
         self._types = frozenset(event.__name__ for event in [*wanted, *self._workers, *metrics.hears])
         self._after: dict[str, int] = dict.fromkeys(self.followers, 0)
         self._done: dict[str, set[int]] = {}
@@ -182,6 +186,7 @@ class Runner:
         self._done.update({author: set(said.answers) for author, said in given.items()})
         answered_to = min(self._after.values(), default=0)
         async for through, facts in verified(self._read, self._types, (*own.values(), *given.values())):
+            self._listen(facts)
             if through <= answered_to and not (self._workers and any(map(self._is_work, facts))):
                 for name, follower in self.followers.items():
                     follower.recall_all(facts, own[name].answers)
@@ -292,6 +297,7 @@ class Runner:
     def _hear(self, fact: Fact) -> None:
         """Let the cores hear a fact, and send their answers."""
         started_s = time.perf_counter()
+        self._listen((fact,))
         decided = [(name, follower.hear(fact)) for name, follower in self.followers.items()]
         took_s = time.perf_counter() - started_s
         self._ask_worker(fact)  # before recording: in lock step our answer may have to wait for the worker's
@@ -299,6 +305,12 @@ class Runner:
             self._say(name, fact, decisions)
         self._metrics.step_seconds.observe(took_s)
         self._metrics.heard(fact)
+
+    def _listen(self, facts: Sequence[Fact | Heard]) -> None:
+        if self._listener is not None:
+            for fact in facts:
+                if type(fact.event) in self._listens:
+                    self._listener.hear(fact)
 
     def _advance(self, pos: int) -> None:
         self.heard = pos

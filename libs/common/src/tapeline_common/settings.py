@@ -377,6 +377,11 @@ class Environment(msgspec.Struct, frozen=True):
         nats_monitor_url: where the NATS server tells how it is, such as ``http://127.0.0.1:8222`` (ledger only); empty:
             it is not asked.
         disks: volumes whose free space is watched, as ``name=path,name=path`` (ledger only).
+        notifier_port: where the notifier takes Alertmanager's alerts; 0 if it takes none.
+        notifier_token_file: file with the bearer token that whoever sends alerts must show.
+        notifier_folder: where the notifier keeps its messages and how far it is.
+        destinations_file: TOML file of who is told what (``destinations``); a secret, its URLs hold passwords.
+        watchdog_s: how long the alert that always fires may be missing before the notifier says so; 0: for ever.
     """
 
     config: str = CONFIG_NAME
@@ -393,6 +398,12 @@ class Environment(msgspec.Struct, frozen=True):
     nats_monitor_url: str = ""
     disks: str = ""
     log_level: str = "info"
+    notifier_port: int = 0
+    notifier_host: str = "127.0.0.1"
+    notifier_token_file: str = ""
+    notifier_folder: str = "notifier"
+    destinations_file: str = ""
+    watchdog_s: float = 0.0
 
 
 def environment(variables: dict[str, str]) -> Environment:

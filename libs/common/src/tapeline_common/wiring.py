@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from tapeline_common.core import Core
 from tapeline_common.events import SAYS, Event
 from tapeline_common.measures import NOTHING, Measures
+from tapeline_common.wire import Fact, Heard
 
 
 class Door(Protocol):
@@ -30,6 +31,17 @@ class Adapter(Protocol):
     """Something of the outside world: a feed, a venue. Runs until cancelled; an exception stops the service."""
 
     async def run(self, door: Door) -> None: ...
+
+
+class Listener(Protocol):
+    """Hears facts and says none: what a service without a core is made of."""
+
+    @property
+    def hears(self) -> tuple[type[Event], ...]:
+        """The types it is given."""
+
+    def hear(self, fact: Fact | Heard) -> None:
+        """Take the next fact, in position order, from the first of the tape on. An exception stops the service."""
 
 
 @dataclass(frozen=True, slots=True)
