@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_NOT_RUNNI
 from tapeline_common.operator_client import NotRunning, OperatorClient, operator
 from tapeline_common.servers import ServerFailed, ServerNotInstalled
 from tapeline_common.settings import CONFIG_NAME, load
-from tapeline_common.status import Status, gather_status, status_table, summary_lines
+from tapeline_common.status import Counts, Status, gather_status, status_table, summary_lines
 from tapeline_common.tape import TapeUnavailable
 from tapeline_common.wiring import checked, installed_services
 
@@ -156,11 +157,12 @@ async def _up(stack: Stack, seconds: float | None, to_json: bool) -> int:
         await stack.start()
         if not quiet:
             click.echo(f"up in {time.monotonic() - started:.1f} s; `tapeline tail -f` follows the tape, Ctrl-C stops")
-        code = await _watch(stack, stop, None if seconds is None else started + seconds, quiet)
+        counts = Counts()
+        code = await _watch(stack, counts, stop, None if seconds is None else started + seconds, quiet)
         if code:
             click.echo(stack.failed, err=True)
             return code
-        final = await _final_status(stack)
+        final = await _final_status(stack, counts)
         verified = await _verify(stack)
     finally:
         await stack.stop()
@@ -176,7 +178,7 @@ async def _up(stack: Stack, seconds: float | None, to_json: bool) -> int:
     return EXIT_ERROR if verified.get("fault") else EXIT_OK
 
 
-async def _watch(stack: Stack, stop: asyncio.Event, until_s: float | None, quiet: bool) -> int:
+async def _watch(stack: Stack, counts: Counts, stop: asyncio.Event, until_s: float | None, quiet: bool) -> int:
     """Show what happens until told to stop, out of time, or given up."""
     live = None
     if not quiet and sys.stdout.isatty():
@@ -189,36 +191,38 @@ async def _watch(stack: Stack, stop: asyncio.Event, until_s: float | None, quiet
         while not stop.is_set() and not stack.failed:
             if until_s is not None and time.monotonic() >= until_s:
                 break
-            found = await _status_of(stack)
+            found = await _status_of(stack, counts)
             if found is not None and live is not None:
                 live.update(status_table(found))
             elif found is not None and not quiet and time.monotonic() >= next_line_s:
                 next_line_s = time.monotonic() + 5
                 click.echo(summary_lines(found)[0])
-            await asyncio.wait({asyncio.create_task(stop.wait())}, timeout=STATUS_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STATUS_S):
+                    await stop.wait()
     finally:
         if live is not None:
             live.stop()
     return EXIT_CONFIGURATION if stack.failed else 0
 
 
-async def _status_of(stack: Stack) -> Status | None:
+async def _status_of(stack: Stack, counts: Counts) -> Status | None:
     try:
         async with asyncio.timeout(5), operator(stack.folder) as client:
-            return await _with_restarts(client, stack)
+            return await _with_restarts(client, stack, counts)
     except (TimeoutError, TapeUnavailable, NotRunning, OSError):
         return None  # a server is being restarted; the next look will tell
 
 
-async def _with_restarts(client: OperatorClient, stack: Stack) -> Status:
-    found = await gather_status(client)
+async def _with_restarts(client: OperatorClient, stack: Stack, counts: Counts) -> Status:
+    found = await counts.gather(client)
     restarts = {name: child.restarts for name, child in stack.children.items()}
     return msgspec.structs.replace(found, restarts={**stack.server_restarts, **restarts})
 
 
-async def _final_status(stack: Stack) -> Status | None:
+async def _final_status(stack: Stack, counts: Counts) -> Status | None:
     for _ in range(20):
-        found = await _status_of(stack)
+        found = await _status_of(stack, counts)
         if found is not None:
             return found
         await asyncio.sleep(0.5)
