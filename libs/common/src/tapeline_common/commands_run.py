@@ -110,9 +110,9 @@ def up(data: Path, config: Path | None, seconds: float | None, feed: str | None,
 
 
 def _chosen_config(data: Path, config: Path | None, feed: str | None) -> Path:
-    """The given file, else ./tapeline.toml, else the default written into the data folder once."""
-    if config is None and Path(CONFIG_NAME).exists():
-        config = Path(CONFIG_NAME)
+    """The given file, else ./tapeline.toml, else the data folder's own, else the default, written there."""
+    if config is None:
+        config = next((own for own in (Path(CONFIG_NAME), data / CONFIG_NAME) if own.exists()), None)
     text = default_config() if config is None else config.read_text(encoding="utf-8") if config.exists() else None
     if text is None:
         assert config is not None

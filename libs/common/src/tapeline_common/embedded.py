@@ -49,6 +49,9 @@ STILL_S = 5.0
 STOP_S = 5.0
 """How long a service may take to stop before it is killed; it loses nothing either way."""
 
+STARTED_WITH = "started-with.toml"
+"""The configuration of the last start, kept beside the tape for whoever backs it up."""
+
 LOG_BYTES = 10 * 1024 * 1024
 """A service's log is moved aside at its next start once it is larger than this."""
 
@@ -121,6 +124,7 @@ class Stack:
 
     async def start(self) -> None:
         """Start everything and keep it running until ``stop``. Raises ``StackFailed`` or ``ServerFailed``."""
+        (self.folder / STARTED_WITH).write_bytes(self.config.read_bytes())
         await asyncio.gather(self.postgres.start(), self.nats.start())
         self._write_secret(
             "ledger-dsn", self.postgres.dsn("tapeline_ledger", self._secret("ledger-password"), "tapeline")
