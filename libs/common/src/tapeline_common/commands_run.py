@@ -95,11 +95,18 @@ def status(data: Path, to_json: bool) -> None:
 def up(data: Path, config: Path | None, seconds: float | None, feed: str | None, log_level: str, to_json: bool) -> None:
     """Start the whole stack embedded: servers, services, paper trading. Ctrl-C stops it; the tape stays."""
     chosen = _chosen_config(data, config, feed)
-    session_openings(checked(load(chosen)))
+    settings = checked(load(chosen))
+    session_openings(settings)
     try:
         code = asyncio.run(
             _up(
-                Stack(data, chosen, log_level=log_level, report=lambda what: click.echo(what, err=True)),
+                Stack(
+                    data,
+                    chosen,
+                    log_level=log_level,
+                    retention=settings.retention,
+                    report=lambda what: click.echo(what, err=True),
+                ),
                 seconds,
                 to_json,
             )

@@ -20,6 +20,7 @@ import uvloop
 
 from tapeline_common import bus, logs, nats_client, preceding, subjects
 from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_OK, EXIT_USAGE
+from tapeline_common.log_files import follow_name
 from tapeline_common.metrics import Metrics
 from tapeline_common.nats_protocol import header_value
 from tapeline_common.service import Runner
@@ -80,6 +81,7 @@ async def _run(service: Service, env: Environment, settings: Settings) -> int:
         asyncio.get_running_loop().add_signal_handler(number, process.stop.set)
     process.metrics.serve(env.metrics_port)
     watch = asyncio.create_task(_end_with_parent(env.parent, process.stop))
+    log = asyncio.create_task(follow_name(Path(env.log_file))) if env.log_file else None
     work = service.process(process) if service.process is not None else _gear(process)
     try:
         await until_stopped(process.stop, work)
@@ -91,6 +93,8 @@ async def _run(service: Service, env: Environment, settings: Settings) -> int:
         return EXIT_ERROR
     finally:
         watch.cancel()
+        if log is not None:
+            log.cancel()
     logger.info("stopped as asked")
     return EXIT_OK
 
