@@ -21,6 +21,7 @@ import uvloop
 from tapeline_common import bus, logs, nats_client, preceding, subjects
 from tapeline_common.events import SAYS, Event
 from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_OK, EXIT_USAGE
+from tapeline_common.log_files import follow_name
 from tapeline_common.measures import Known
 from tapeline_common.metrics import Metrics
 from tapeline_common.metrics_common import BUS, LOG_LEVELS
@@ -92,6 +93,7 @@ async def _run(service: Service, env: Environment, settings: Settings) -> int:
     metrics.start()
     metrics.serve(env.metrics_port)
     watch = asyncio.create_task(_end_with_parent(env.parent, process.stop))
+    log = asyncio.create_task(follow_name(Path(env.log_file))) if env.log_file else None
     work = service.process(process) if service.process is not None else _gear(process)
     try:
         await until_stopped(process.stop, work)
@@ -104,6 +106,8 @@ async def _run(service: Service, env: Environment, settings: Settings) -> int:
     finally:
         watch.cancel()
         metrics.stop()
+        if log is not None:
+            log.cancel()
     logger.info("stopped as asked")
     return EXIT_OK
 

@@ -29,6 +29,7 @@ from tapeline_common.version import code_version
 from tapeline_common.wire import Answer, Draft, decode_fact
 from tapeline_ledger.core import CORE
 from tapeline_ledger.door import Door
+from tapeline_ledger.mirror import MirrorLimits
 from tapeline_ledger.replay_server import ReplayServer
 from tapeline_ledger.server import Server, serve
 from tapeline_ledger.store import Store
@@ -65,6 +66,7 @@ async def _live(process: Process, store: Store) -> None:
                 books=CORE,
                 streams=manager.jetstream(),
                 report=_reporter(process),
+                mirror_limits=MirrorLimits.of(process.settings.retention),
                 started=serving.set_result,
             )
         )

@@ -32,7 +32,7 @@ from tapeline_common.tape_nats import (
 from tapeline_common.values import AppendRefusal, Realm
 from tapeline_common.wire import Fact
 from tapeline_ledger.lockstep import Plan
-from tapeline_ledger.mirror import Mirror, MirrorState
+from tapeline_ledger.mirror import Mirror, MirrorLimits, MirrorState
 from tapeline_ledger.recorder import Recorder
 from tapeline_ledger.store import Store
 
@@ -52,6 +52,9 @@ STOP_TIMEOUT_S = 5.0
 KEPT_SUBJECTS = 10_000
 PENDING_MESSAGES = 200_000
 PENDING_BYTES = 512 * 1024 * 1024
+
+
+_USUAL_LIMITS = MirrorLimits()
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -101,6 +104,7 @@ class Server:
         books: Core[Any] | None,
         streams: JetStreamContext | None,
         report: Callable[[str], None],
+        mirror_limits: MirrorLimits,
     ) -> None:
         self.counts = ServerCounts()
         self.recorder: Recorder
@@ -111,7 +115,7 @@ class Server:
         self._plan = plan
         self._now_ns = now_ns
         self._books = books
-        self._mirror = None if streams is None else Mirror(client, streams, store, report)
+        self._mirror = None if streams is None else Mirror(client, streams, store, report, mirror_limits)
         self._report = report
         self._encoder = msgspec.json.Encoder()
         self._subjects: dict[tuple[type[Event], str], str] = {}
@@ -301,6 +305,7 @@ async def serve(
     books: Core[Any] | None = None,
     streams: JetStreamContext | None = None,
     report: Callable[[str], None] = lambda _: None,
+    mirror_limits: MirrorLimits = _USUAL_LIMITS,
     started: Callable[[Server], None] = lambda _: None,
 ) -> None:
     """Run the ledger over a connected client and an opened store until ``stop`` is set.
@@ -321,6 +326,7 @@ async def serve(
         books=books,
         streams=streams,
         report=report,
+        mirror_limits=mirror_limits,
     )
     await server.start()
     started(server)
