@@ -275,6 +275,7 @@ SERVERS = (
     Panel(
         title="Oldest transaction",
         asks="Does somebody hold Postgres up?",
+        act="Find the session in pg_stat_activity; whose it is stands in application_name.",
         show=Show.LINES,
         queries=(Prom("max(tapeline_postgres_oldest_transaction_seconds)", legend="oldest transaction"),),
         unit=Unit.SECONDS,
@@ -432,6 +433,7 @@ NOTIFIER = (
     Panel(
         title="Oldest notification that waits",
         asks="Are people told late?",
+        act="The notifier's log says which destination does not answer, and why.",
         show=Show.LINES,
         queries=(
             Prom(

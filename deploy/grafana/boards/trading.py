@@ -68,7 +68,7 @@ MONEY = (
         act="At the configured limit trading halts by itself.",
         text="From the highest equity on this tape.",
         show=Show.LINES,
-        queries=(Prom("max by (currency) (tapeline_drawdown_ratio)", legend="drawdown {{currency}}"),),
+        queries=(Prom("max(tapeline_drawdown_ratio)", legend="drawdown"),),
         unit=Unit.RATIO,
         amber=levels.DRAWDOWN,
         minimum=0,
