@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow check backtest bench pins clean
+.PHONY: help setup run test test-slow check backtest bench dashboards pins clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.8
@@ -50,6 +50,9 @@ $(SAMPLE): deploy/sample_bars.py | $(SETUP)
 
 bench: $(SETUP) ## measure throughput and latency, beside other engines
 	$(BIN)/python -m bench
+
+dashboards: $(SETUP) ## write the dashboards of deploy/grafana and the page about them
+	$(BIN)/python -m deploy.grafana.generate
 
 pins: $(filter .tools/bin/uv,$(UV)) ## resolve the newest versions of everything and pin them
 	$(PYTHON) deploy/pin.py "$(UV)"
