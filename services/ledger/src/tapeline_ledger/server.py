@@ -16,6 +16,7 @@ import msgspec
 from tapeline_common import preceding, subjects
 from tapeline_common.core import Core
 from tapeline_common.events import Event
+from tapeline_common.metrics import Metrics
 from tapeline_common.nats_client import BusError, Listening, NatsClient
 from tapeline_common.nats_protocol import Message, header_block
 from tapeline_common.preceding import Preceding
@@ -101,6 +102,7 @@ class Server:
         books: Core[Any] | None,
         streams: JetStreamContext | None,
         report: Callable[[str], None],
+        metrics: Metrics | None = None,
     ) -> None:
         self.counts = ServerCounts()
         self.recorder: Recorder
@@ -113,6 +115,7 @@ class Server:
         self._books = books
         self._mirror = None if streams is None else Mirror(client, streams, store, report)
         self._report = report
+        self._metrics = metrics
         self._encoder = msgspec.json.Encoder()
         self._subjects: dict[tuple[type[Event], str], str] = {}
         self._outbox: list[tuple[str, bytes, bytes]] = []
@@ -124,6 +127,11 @@ class Server:
     def mirror_state(self) -> MirrorState | None:
         return None if self._mirror is None else self._mirror.state
 
+    @property
+    def announced(self) -> int:
+        """Position of the last fact handed to the bus."""
+        return self._before.through
+
     async def start(self) -> None:
         """Restore from the log, then listen."""
         self.recorder = await Recorder.start(
@@ -133,6 +141,7 @@ class Server:
             now_ns=self._now_ns,
             plan=self._plan,
             books=self._books,
+            metrics=self._metrics,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -302,6 +311,7 @@ async def serve(
     streams: JetStreamContext | None = None,
     report: Callable[[str], None] = lambda _: None,
     started: Callable[[Server], None] = lambda _: None,
+    metrics: Metrics | None = None,
 ) -> None:
     """Run the ledger over a connected client and an opened store until ``stop`` is set.
 
@@ -311,6 +321,7 @@ async def serve(
         streams: manages JetStream over a connection of its own; ``None``: no mirror is kept.
         started: called once the log is restored, with the server: its ``recorder.append_local`` records for the
             control door, its counts are for metrics.
+        metrics: counts every fact that is recorded.
     """
     server = Server(
         client,
@@ -321,6 +332,7 @@ async def serve(
         books=books,
         streams=streams,
         report=report,
+        metrics=metrics,
     )
     await server.start()
     started(server)
