@@ -16,6 +16,7 @@ import asyncio
 import base64
 import secrets
 import ssl
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -147,9 +148,8 @@ class _Line(asyncio.Protocol):
         self._send_ping()
 
     def _send_ping(self) -> asyncio.Future[None]:
-        loop = asyncio.get_running_loop()
-        answered: asyncio.Future[None] = loop.create_future()
-        self._pongs.append((answered, loop.time()))
+        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pongs.append((answered, time.perf_counter()))  # the loop's own time has milliseconds
         self.pings_out += 1
         self.write(protocol.PING)
         return answered
@@ -165,7 +165,7 @@ class _Line(asyncio.Protocol):
             self.pings_out = 0
             if self._pongs:
                 answered, sent_s = self._pongs.popleft()
-                self._client.round_trip_s = asyncio.get_running_loop().time() - sent_s
+                self._client.round_trip_s = time.perf_counter() - sent_s
                 if not answered.done():
                     answered.set_result(None)
         elif line.startswith(b"INFO "):

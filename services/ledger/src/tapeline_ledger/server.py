@@ -16,6 +16,7 @@ import msgspec
 from tapeline_common import preceding, subjects
 from tapeline_common.core import Core
 from tapeline_common.events import Event
+from tapeline_common.metrics import Metrics
 from tapeline_common.nats_client import BusError, Listening, NatsClient
 from tapeline_common.nats_protocol import Message, header_block
 from tapeline_common.preceding import Preceding
@@ -105,6 +106,7 @@ class Server:
         streams: JetStreamContext | None,
         report: Callable[[str], None],
         mirror_limits: MirrorLimits,
+        metrics: Metrics | None = None,
     ) -> None:
         self.counts = ServerCounts()
         self.recorder: Recorder
@@ -117,6 +119,7 @@ class Server:
         self._books = books
         self._mirror = None if streams is None else Mirror(client, streams, store, report, mirror_limits)
         self._report = report
+        self._metrics = metrics
         self._encoder = msgspec.json.Encoder()
         self._subjects: dict[tuple[type[Event], str], str] = {}
         self._outbox: list[tuple[str, bytes, bytes]] = []
@@ -128,6 +131,11 @@ class Server:
     def mirror_state(self) -> MirrorState | None:
         return None if self._mirror is None else self._mirror.state
 
+    @property
+    def announced(self) -> int:
+        """Position of the last fact handed to the bus."""
+        return self._before.through
+
     async def start(self) -> None:
         """Restore from the log, then listen."""
         self.recorder = await Recorder.start(
@@ -137,6 +145,7 @@ class Server:
             now_ns=self._now_ns,
             plan=self._plan,
             books=self._books,
+            metrics=self._metrics,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -307,6 +316,7 @@ async def serve(
     report: Callable[[str], None] = lambda _: None,
     mirror_limits: MirrorLimits = _USUAL_LIMITS,
     started: Callable[[Server], None] = lambda _: None,
+    metrics: Metrics | None = None,
 ) -> None:
     """Run the ledger over a connected client and an opened store until ``stop`` is set.
 
@@ -316,6 +326,7 @@ async def serve(
         streams: manages JetStream over a connection of its own; ``None``: no mirror is kept.
         started: called once the log is restored, with the server: its ``recorder.append_local`` records for the
             control door, its counts are for metrics.
+        metrics: counts every fact that is recorded.
     """
     server = Server(
         client,
@@ -327,6 +338,7 @@ async def serve(
         streams=streams,
         report=report,
         mirror_limits=mirror_limits,
+        metrics=metrics,
     )
     await server.start()
     started(server)
