@@ -17,7 +17,7 @@ from tapeline_common import logs
 from tapeline_common.destinations import Destination
 from tapeline_notifier.counts import Counts
 from tapeline_notifier.journal import Entry, Journal
-from tapeline_notifier.message import Message, collapsed, wanted
+from tapeline_notifier.message import Message, collapsed, located, wanted
 from tapeline_notifier.messenger import Attempt, Messenger, Outcome
 
 RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
@@ -148,7 +148,7 @@ class Courier:
             self.queue.clear()
         dropped = self._dropped
         self._pace.permits -= 1
-        told = batch[0].message if alone else collapsed([one.message for one in batch], dropped)
+        told = located(batch[0].message) if alone else collapsed([one.message for one in batch], dropped)
         try:
             attempt = await self.messenger.send(told)
         except BaseException:

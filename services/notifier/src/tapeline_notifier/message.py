@@ -117,6 +117,13 @@ def collapsed(waiting: Sequence[Message], dropped: int) -> Message:
     )
 
 
+def located(told: Message) -> Message:
+    """The message as it is sent: with its position, by which a reader knows one that comes twice."""
+    if not told.position:
+        return told
+    return msgspec.structs.replace(told, text=f"{told.text}\nposition {told.position}".lstrip())
+
+
 def _summarised(told: Message) -> str:
     """One line; what must be looked at now keeps its first line of text."""
     more = told.text.partition("\n")[0] if told.severity is Severity.PAGE else ""
