@@ -128,11 +128,8 @@ def _heat(panel: Panel) -> Look:
 
 
 def _table(panel: Panel) -> Look:
-    options = table.Options(
-        show_header=True,
-        cell_height=common.TableCellHeight.SM,
-        footer=common.TableFooterOptions(show=False, reducer=["sum"], enable_pagination=False),
-    )
+    options = table.Options(show_header=True, cell_height=common.TableCellHeight.SM)
+    options.footer = None  # written unasked; newer versions of Grafana have no such option
     return Look("table", options, {"filterable": True}, _merged(panel), by_level=True)
 
 

@@ -21,6 +21,9 @@ TAG = "tapeline"
 RUNBOOKS = "docs/runbooks"
 """Where the variable ``runbooks`` points until somebody sets it: the folder in the repository."""
 
+OF_INTERVALS: dict[str, None] = {"auto": None, "auto_min": None, "auto_count": None}
+"""What the SDK would write for every variable, though only those of the kind "interval" have it."""
+
 TITLE_ROWS = 1
 """Height of a section's title in the grid."""
 
@@ -146,6 +149,7 @@ def _variables(board: Board) -> Iterator[grafana.VariableModel]:
             label="Database",
             query=sql_source().type_val or "",
             current=grafana.VariableOption(text="Postgres", value=POSTGRES),
+            **OF_INTERVALS,
         )
     for variable in board.variables:
         yield _choice(variable)
@@ -156,6 +160,7 @@ def _variables(board: Board) -> Iterator[grafana.VariableModel]:
         description="Address of the folder docs/runbooks, to which the panels link.",
         query=RUNBOOKS,
         current=grafana.VariableOption(text=RUNBOOKS, value=RUNBOOKS),
+        **OF_INTERVALS,
     )
 
 
@@ -173,6 +178,7 @@ def _choice(variable: Variable) -> grafana.VariableModel:
         include_all=True,
         all_value=".*",
         current=grafana.VariableOption(text=["All"], value=["$__all"]),
+        **OF_INTERVALS,
     )
 
 
