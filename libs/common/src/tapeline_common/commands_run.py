@@ -18,10 +18,11 @@ import msgspec
 import psutil
 
 from tapeline_common import describe as description
+from tapeline_common import systemd
 from tapeline_common.calendars import session_openings
 from tapeline_common.commands_shared import as_json, data_folder, fail, write_json
 from tapeline_common.destinations import DESTINATIONS_NAME, NO_DESTINATIONS, load_destinations
-from tapeline_common.embedded import Stack, StackFailed, running_stack
+from tapeline_common.embedded import STILL_S, Stack, StackFailed, running_stack
 from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_NOT_RUNNING, EXIT_OK, EXIT_TIMEOUT
 from tapeline_common.operator_client import NotRunning, OperatorClient, operator
 from tapeline_common.servers import ServerFailed, ServerNotInstalled
@@ -120,13 +121,18 @@ def up(
             chosen,
             log_level=log_level,
             retention=settings.retention,
-            report=lambda what: click.echo(what, err=True),
+            report=_still_starting,
             destinations=destinations,
         )
         code = asyncio.run(_up(stack, seconds, to_json))
     except (StackFailed, ServerFailed, ServerNotInstalled) as trouble:
         fail(str(trouble), EXIT_ERROR)
     sys.exit(code)
+
+
+def _still_starting(what: str) -> None:
+    click.echo(what, err=True)
+    systemd.notify(systemd.status(what), systemd.more_time(10 * STILL_S))
 
 
 def _chosen_config(data: Path, config: Path | None, feed: str | None) -> Path:
@@ -170,11 +176,12 @@ async def _up(stack: Stack, seconds: float | None, to_json: bool) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     started = time.monotonic()
-    quiet = to_json
+    quiet = to_json or systemd.is_watched()  # systemd shows the latest line as the unit's status
     if not quiet:
         click.echo(f"starting nats-server, Postgres and {len(stack.services)} services on {stack.folder.name} ...")
     try:
         await stack.start()
+        systemd.notify(systemd.READY)
         if not quiet:
             click.echo(f"up in {time.monotonic() - started:.1f} s; `tapeline tail -f` follows the tape, Ctrl-C stops")
         counts = Counts()
@@ -185,6 +192,7 @@ async def _up(stack: Stack, seconds: float | None, to_json: bool) -> int:
         final = await _final_status(stack, counts)
         verified = await _verify(stack)
     finally:
+        systemd.notify(systemd.STOPPING)
         await stack.stop()
     if final is None:
         click.echo("the ledger did not answer at the end; `tapeline up` again goes on with the same tape", err=True)
@@ -212,6 +220,9 @@ async def _watch(stack: Stack, counts: Counts, stop: asyncio.Event, until_s: flo
             if until_s is not None and time.monotonic() >= until_s:
                 break
             found = await _status_of(stack, counts)
+            if systemd.is_watched():
+                words = systemd.status("the ledger does not answer" if found is None else summary_lines(found)[0])
+                systemd.notify(systemd.ALIVE, words)
             if found is not None and live is not None:
                 live.update(status_table(found))
             elif found is not None and not quiet and time.monotonic() >= next_line_s:
