@@ -9,6 +9,7 @@ import pytest
 
 from tapeline_notifier.alerts import PayloadRefused, Watch, message_of, read_group
 from tapeline_notifier.counts import MOST_NAMES, Counts
+from tapeline_notifier.measures import MEASURES
 from tapeline_notifier.message import Kind, Message, Severity, collapsed, located, message, wanted
 
 NOW_NS = 1_700_000_000_000_000_000
@@ -197,19 +198,20 @@ def test_a_message_is_sent_with_its_position() -> None:
 def test_samples_are_there_before_anything_happens() -> None:
     """Every kind and outcome of every destination begins at zero, so that the first one is an increase."""
     counts = Counts(destinations=("slack",))
-    samples = list(counts.samples())
-    zeros = [labels for name, labels, value in samples if name == "notifications_total" and value == 0]
+    samples = list(counts.samples(0))
+    zeros = [labels for name, labels, value in samples if name == "tapeline_notifications_total" and value == 0]
     assert len(zeros) == 4 * 3
     counts.notifications["slack", "trade", "sent"] += 1
     counts.waiting["slack"] = lambda: (2, 1.5)
     counts.saw_alert("LedgerDown", "firing")
-    after = {(name, tuple(labels.values())): value for name, labels, value in counts.samples()}
-    assert after["notifications_total", ("slack", "trade", "sent")] == 1
-    assert after["notifications_pending", ("slack",)] == 2
-    assert after["notification_age_seconds", ("slack",)] == 1.5
-    assert after["alerts_received_total", ("LedgerDown", "firing")] == 1
-    assert after["destinations", ()] == 1
-    assert after["watchdog_time_seconds", ()] == 0
+    after = {(name, labels): value for name, labels, value in counts.samples(0)}
+    assert after["tapeline_notifications_total", ("slack", "trade", "sent")] == 1
+    assert after["tapeline_notifications_pending", ("slack",)] == 2
+    assert after["tapeline_notification_age_seconds", ("slack",)] == 1.5
+    assert after["tapeline_alerts_received_total", ("LedgerDown", "firing")] == 1
+    assert after["tapeline_destinations", ()] == 1
+    assert after["tapeline_watchdog_time_seconds", ()] == 0
+    assert {name for name, _ in after} == {measure.name for measure in MEASURES.all}
 
 
 def test_names_from_outside_are_bounded() -> None:

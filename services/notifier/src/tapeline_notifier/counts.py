@@ -1,4 +1,4 @@
-"""The notifier's numbers, plain; whoever serves metrics reads ``samples``. See docs of the metrics for their names."""
+"""The notifier's numbers, kept plain and told when somebody looks (``measures`` says what they mean)."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from tapeline_common.measures import Labels
+from tapeline_notifier.measures import OUTCOMES
 from tapeline_notifier.message import Kind
-
-OUTCOMES = ("sent", "failed", "dropped")
 
 MOST_NAMES = 500
 """Different alert names that are counted by themselves: they come from outside."""
-
-Sample = tuple[str, dict[str, str], float]
-"""Name without the prefix ``tapeline_``, labels, value."""
 
 
 @dataclass(slots=True)
@@ -40,18 +37,17 @@ class Counts:
         known = (name, status) in self.alerts or len(self.alerts) < MOST_NAMES
         self.alerts[name if known else "other", status] += 1
 
-    def samples(self) -> Iterator[Sample]:
-        """Every sample now. Counters end in ``_total``; outcomes that did not happen yet are there, as zeros."""
-        yield "destinations", {}, float(len(self.destinations))
-        yield "watchdog_time_seconds", {}, self.watchdog_time_s
+    def samples(self, _now_ns: int) -> Iterator[tuple[str, Labels, float]]:
+        """Every sample now; outcomes that did not happen yet are there, as zeros."""
+        yield "tapeline_destinations", (), float(len(self.destinations))
+        yield "tapeline_watchdog_time_seconds", (), self.watchdog_time_s
         for destination in self.destinations:
             pending, oldest_s = self.waiting[destination]() if destination in self.waiting else (0, 0.0)
-            yield "notifications_pending", {"destination": destination}, float(pending)
-            yield "notification_age_seconds", {"destination": destination}, oldest_s
+            yield "tapeline_notifications_pending", (destination,), float(pending)
+            yield "tapeline_notification_age_seconds", (destination,), oldest_s
             for kind in Kind:
                 for outcome in OUTCOMES:
-                    labels = {"destination": destination, "kind": kind.value, "outcome": outcome}
-                    count = self.notifications[destination, kind.value, outcome]
-                    yield "notifications_total", labels, float(count)
-        for (name, status), count in list(self.alerts.items()):
-            yield "alerts_received_total", {"alertname": name, "status": status}, float(count)
+                    labels = (destination, kind.value, outcome)
+                    yield "tapeline_notifications_total", labels, float(self.notifications[labels])
+        for alert, count in self.alerts.items():
+            yield "tapeline_alerts_received_total", alert, float(count)

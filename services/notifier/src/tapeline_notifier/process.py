@@ -185,6 +185,7 @@ async def run(process: Process) -> None:
         await process.stop.wait()
         return
     counts = Counts()
+    process.metrics.tell(counts)
     try:
         journal = Journal(Path(env.notifier_folder))
     except (OSError, CursorDamaged) as trouble:

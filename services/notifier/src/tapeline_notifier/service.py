@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tapeline_common.wiring import Service
+from tapeline_notifier.measures import MEASURES
 
 
 async def run(process: Any) -> None:
@@ -14,5 +15,5 @@ async def run(process: Any) -> None:
     await tell(process)
 
 
-SERVICE = Service(name="notifier", cores=(), process=run)
+SERVICE = Service(name="notifier", cores=(), process=run, measures=MEASURES)
 """See README.md of this service."""
