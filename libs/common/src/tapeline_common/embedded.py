@@ -222,6 +222,8 @@ class Stack:
         if name == LEDGER:
             variables["TAPELINE_DSN_FILE"] = str(self.folder / "secrets" / "ledger-dsn")
             variables["TAPELINE_OPERATOR_PUBLIC_FILE"] = str(self.folder / "secrets" / "signer-public")
+            variables["TAPELINE_NATS_MONITOR_URL"] = f"http://127.0.0.1:{self.nats.monitor_port}"
+            variables["TAPELINE_DISKS"] = f"data={self.folder}"
             if self.plan is not None:
                 plan_file = self.folder / "plan.json"
                 plan_file.write_bytes(msgspec.json.encode(self.plan))

@@ -53,6 +53,7 @@ def write_stack(folder: Path, services: Mapping[str, Service], *, nats_host: str
             monitor_port=NATS_MONITOR_PORT,
             users=users,
             listen_host="0.0.0.0",
+            monitor_host="0.0.0.0",  # for the ledger; the port is not published, and the networks are internal
             log_to_file=False,
         ),
         0o644,
@@ -65,16 +66,16 @@ def write_stack(folder: Path, services: Mapping[str, Service], *, nats_host: str
     _write(folder / LEDGER / "operator-public", signer_public, OWNER_ONLY)
     tape = _secret(folder / LEDGER / "tape", OWNER_ONLY)
     for name in services:
-        variables = _environment(name, f"nats://{nats_host}:{NATS_PORT}", tape)
+        variables = _environment(name, nats_host, tape)
         lines = [f"{variable}={shlex.quote(value)}" for variable, value in variables.items()]
         _write(folder / name / "environment", "\n".join(lines), OWNER_ONLY)
     return sorted({*services, OPERATOR, "nats", "postgres", "migrate", "grafana"})
 
 
-def _environment(name: str, nats_url: str, tape: str) -> dict[str, str]:
+def _environment(name: str, nats_host: str, tape: str) -> dict[str, str]:
     """The variables of ``settings.Environment`` that no deployment has a reason to choose."""
     variables = {
-        "TAPELINE_NATS_URL": nats_url,
+        "TAPELINE_NATS_URL": f"nats://{nats_host}:{NATS_PORT}",
         "TAPELINE_NATS_SEED_FILE": str(MOUNT / f"{name}.nk"),
         "TAPELINE_REALM": Realm.LIVE.value,
         "TAPELINE_MODELS": str(MODELS),
@@ -84,6 +85,8 @@ def _environment(name: str, nats_url: str, tape: str) -> dict[str, str]:
         variables["TAPELINE_TAPE"] = tape
         variables["TAPELINE_DSN_FILE"] = str(MOUNT / "dsn")
         variables["TAPELINE_OPERATOR_PUBLIC_FILE"] = str(MOUNT / "operator-public")
+        variables["TAPELINE_NATS_MONITOR_URL"] = f"http://{nats_host}:{NATS_MONITOR_PORT}"
+        variables["TAPELINE_DISKS"] = "data=/"
     return variables
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from tapeline_common import logs, subjects
 from tapeline_common.events import SAYS, Event
 from tapeline_common.follower import Follower
+from tapeline_common.measures import Told
 from tapeline_common.metrics import Metrics
 from tapeline_common.preceding import nothing_missed
 from tapeline_common.tape import Page, ReadRequest, Receipt, Tape, TapeUnavailable
@@ -118,7 +119,7 @@ class Runner:
         self._restored = restored
         self._workers = {worker.asked_by: worker for worker in service.workers}
         wanted = [event for core in service.cores for event in core.hears]
-        self._types = frozenset(event.__name__ for event in [*wanted, *self._workers])
+        self._types = frozenset(event.__name__ for event in [*wanted, *self._workers, *metrics.hears])
         self._after: dict[str, int] = dict.fromkeys(self.followers, 0)
         self._done: dict[str, set[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -130,6 +131,11 @@ class Runner:
         """The fact at hand is the operator's, who waits for this service to have heard it."""
         self._is_idle = False
         """Nothing is on its way and the inbox is done: what arrives may be heard where it arrives."""
+        metrics.bind({name: follower.state for name, follower in self.followers.items()})
+        metrics.follow(lambda: (self.heard, max(self.heard, self.inbox.head)))
+        for _, adapter in adapters:
+            if isinstance(adapter, Told):
+                metrics.tell(adapter)
 
     @property
     def follows(self) -> tuple[str, ...]:
@@ -181,8 +187,11 @@ class Runner:
                     follower.recall_all(facts, own[name].answers)
             else:
                 await self._restore_each(facts, own)
+            self._metrics.recalled(facts)
             self._advance(through)
-        self._logger.info("restored", pos=self.heard, seconds=round(time.perf_counter() - started, 3))
+        took_s = time.perf_counter() - started
+        self._metrics.restored(took_s)
+        self._logger.info("restored", pos=self.heard, seconds=round(took_s, 3))
 
     async def _restore_each(self, facts: Sequence[Heard], own: Mapping[str, Said]) -> None:
         """Facts of which some are unanswered, or ask for work: one at a time."""
@@ -273,6 +282,7 @@ class Runner:
     async def _fill(self) -> None:
         """Read from the log what may concern us and did not arrive."""
         until, _ = self._gap()
+        self._metrics.gap_reads.inc()
         page = await self._read(ReadRequest(self.heard, limit=1000, types=tuple(sorted(self._types)), until=until))
         for payload in page.facts:
             self._hear(decode_fact(payload))
@@ -288,7 +298,7 @@ class Runner:
         for name, decisions in decided:
             self._say(name, fact, decisions)
         self._metrics.step_seconds.observe(took_s)
-        self._metrics.heard(type(fact.event).__name__)
+        self._metrics.heard(fact)
 
     def _advance(self, pos: int) -> None:
         self.heard = pos
@@ -298,8 +308,6 @@ class Runner:
         for follower in self.followers.values():
             if follower.heard < pos:
                 follower.skip(pos)
-        self._metrics.position.set(pos)
-        self._metrics.lag_facts.set(max(0, self.inbox.head - pos))
 
     # ---- record ----------------------------------------------------------------------------------------------
 
@@ -344,7 +352,7 @@ class Runner:
         if not receipt.ok:
             raise ServiceStopped(f"{author}'s answer to {answer.cause} was refused: {receipt.refusal} {receipt.detail}")
         for draft, pos in zip(answer.facts, receipt.positions, strict=True):
-            self._metrics.said(type(draft.event).__name__)
+            self._metrics.said(draft.event)
             logs.decision(
                 self._logger, pos=pos, cause=answer.cause, author=author, event=draft.event, outcome="recorded"
             )
@@ -364,10 +372,13 @@ class Runner:
         self._spawn(self._work(worker, fact.pos, job))
 
     async def _work(self, worker: Worker, pos: int, job: Any) -> None:
+        started_s = time.perf_counter()
         if self._realm is Realm.REPLAY:
             found = await asyncio.to_thread(worker.run, job)  # all wait for it anyway: a child would only cost time
         else:
             found = await run_in_child(worker.run, job)
+        if worker.timed_as:
+            self._metrics.distribution(worker.timed_as).observe(time.perf_counter() - started_s)
         await self.append(worker.author, Answer(pos, tuple(Draft(event) for event in found)))
 
     # ---- shared ----------------------------------------------------------------------------------------------

@@ -377,6 +377,9 @@ class Environment(msgspec.Struct, frozen=True):
         tape: the name that makes this tape's client order ids unique; drawn once by the launcher.
         parent: pid of a launcher with which this process ends, 0 if it has none.
         plan_file: JSON of who hears and may answer what in a replay (ledger only).
+        nats_monitor_url: where the NATS server tells how it is, such as ``http://127.0.0.1:8222`` (ledger only); empty:
+            it is not asked.
+        disks: volumes whose free space is watched, as ``name=path,name=path`` (ledger only).
     """
 
     config: str = CONFIG_NAME
@@ -390,6 +393,8 @@ class Environment(msgspec.Struct, frozen=True):
     parent: int = 0
     realm: Realm = Realm.LIVE
     metrics_port: int = 0
+    nats_monitor_url: str = ""
+    disks: str = ""
     log_level: str = "info"
 
 
@@ -406,3 +411,16 @@ def environment(variables: dict[str, str]) -> Environment:
         field = str(trouble).rpartition("`$.")[2].rstrip("`")
         variable = f"TAPELINE_{field.upper()}"
         raise ConfigurationInvalid(f"{variable}={given.get(field)!r}: {trouble}") from trouble
+
+
+def volumes(disks: str) -> dict[str, Path]:
+    """``Environment.disks`` as name → path. Raises ``ConfigurationInvalid``."""
+    found: dict[str, Path] = {}
+    for part in filter(None, disks.split(",")):
+        name, separator, path = part.strip().partition("=")
+        if not (name and separator and path) or name in found:
+            raise ConfigurationInvalid(
+                f"TAPELINE_DISKS={disks!r}: {part!r} is not one of name=path, each name once; such as data=/"
+            )
+        found[name] = Path(path)
+    return found
