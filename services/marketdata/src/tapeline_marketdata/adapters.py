@@ -81,7 +81,14 @@ def make_adapters(settings: Settings) -> list[tuple[str, Adapter]]:
             raise ConfigurationInvalid(f"key feed.{key} is {getattr(feed, key)}: use a number above zero")
     adapter: Adapter
     if feed.kind == "synthetic":
-        adapter = SyntheticFeed(tables, feed.timeframe, feed.interval_ms / 1000, settings.run.seed)
+        adapter = SyntheticFeed(
+            tables,
+            feed.timeframe,
+            feed.interval_ms / 1000,
+            settings.run.seed,
+            break_bar=feed.break_bar,
+            break_volatility=feed.break_volatility,
+        )
     elif feed.kind == "files":
         files = {token: table.data for token, table in tables.items()}
         adapter = FilesFeed(files, feed.timeframe, feed.interval_ms / 1000)
@@ -230,6 +237,8 @@ class SyntheticFeed:
     seed: int
     sleep: Sleep = asyncio.sleep
     clock: Clock = time.monotonic
+    break_bar: int = 0
+    break_volatility: float = 1.0
 
     def __post_init__(self) -> None:
         self._market()  # what is wrong with an instrument is said before anything starts
@@ -245,11 +254,13 @@ class SyntheticFeed:
                 f"the synthetic feed cannot go on where this tape ends ({trouble}):"
                 " put feed and instruments back, or start a new tape in another data folder"
             ) from None
+        broken = self.break_volatility != 1.0
+        change = f"; volatility times {self.break_volatility} from bar {self.break_bar} on" if broken else ""
         opened = [
             said
             for token, table in self.tables.items()
             for said in Reports(state, token).opened(
-                "synthetic", self.timeframe, f"seed {self.seed}; begins at {_start_price(table)}"
+                "synthetic", self.timeframe, f"seed {self.seed}; begins at {_start_price(table)}{change}"
             )
         ]
         await _say(door, opened)
@@ -271,7 +282,12 @@ class SyntheticFeed:
         specs = []
         for token, table in self.tables.items():
             try:
-                spec = SyntheticSpec(instrument=token, start_price=_start_price(table))
+                spec = SyntheticSpec(
+                    instrument=token,
+                    start_price=_start_price(table),
+                    break_bar=self.break_bar,
+                    break_volatility=self.break_volatility,
+                )
                 if table.tick_size is not None:
                     spec = replace(spec, tick_size=table.tick_size)
                 if table.lot_size is not None:

@@ -10,6 +10,7 @@ from tapeline_common.events import ModelPromoted, ModelRegistered, ModelRolledBa
 from tapeline_common.measures import NS_PER_S, Kind, Labels, Measure, Measures, Number, Reading, Watched, one_hot
 from tapeline_common.values import InstrumentId, ModelId, PromotionRefusal, Regime, TrainingFault
 from tapeline_regime.core import REGIMES, State
+from tapeline_regime.drift_watch import WATCHED
 
 HASH_DIGITS = 12
 """Of a model's hash, in labels."""
@@ -176,5 +177,6 @@ MEASURES = Measures(
             hears=(ModelRegistered, ModelPromoted, ModelRolledBack),
             make=_make_times,
         ),
+        WATCHED,
     ),
 )
