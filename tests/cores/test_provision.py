@@ -75,18 +75,31 @@ def test_a_second_run_keeps_every_secret(tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
+def test_the_notifier_knows_the_token_that_alertmanager_shows(tmp_path: Path) -> None:
+    """One secret in two folders, and all that the notifier needs to receive and keep."""
+    write(tmp_path)
+    told = variables(tmp_path, "notifier")
+    assert (told.notifier_host, told.notifier_port) == ("0.0.0.0", 9110)
+    assert told.notifier_token_file == "/run/tapeline/alerts-token"
+    assert told.notifier_folder == "/var/lib/tapeline/notifier"
+    assert told.destinations_file == "/run/secrets/destinations"
+    token = (tmp_path / "notifier" / "alerts-token").read_text()
+    assert len(token.strip()) == 48
+    assert (tmp_path / "alertmanager" / "alerts-token").read_text() == token
+
+
 def test_two_stacks_share_no_secret(tmp_path: Path) -> None:
     """Everything drawn is drawn anew for another folder."""
     write(tmp_path / "oak")
     write(tmp_path / "elm")
-    drawn = [name for name in contents(tmp_path / "oak") if name.endswith((".nk", "password", "tape", "dsn"))]
+    drawn = [name for name in contents(tmp_path / "oak") if name.endswith((".nk", "password", "tape", "dsn", "token"))]
     assert len(drawn) > 10
     oak, elm = contents(tmp_path / "oak"), contents(tmp_path / "elm")
     assert [name for name in drawn if oak[name] == elm[name]] == []
 
 
 def test_secrets_are_readable_by_their_owner_only(tmp_path: Path) -> None:
-    """But for two passwords that servers of other images read, each in a folder mounted nowhere else."""
+    """But for what servers of other images read, each in a folder mounted nowhere else."""
     write(tmp_path)
     modes = {path.relative_to(tmp_path).as_posix(): path.stat().st_mode & 0o777 for path in tmp_path.rglob("*.*")}
     open_files = {
@@ -94,7 +107,12 @@ def test_secrets_are_readable_by_their_owner_only(tmp_path: Path) -> None:
         for path in tmp_path.rglob("*")
         if path.is_file() and path.stat().st_mode & 0o077
     }
-    assert open_files == {"nats/nats.conf", "postgres/superuser-password", "grafana/admin-password"}
+    assert open_files == {
+        "nats/nats.conf",
+        "postgres/superuser-password",
+        "grafana/admin-password",
+        "alertmanager/alerts-token",
+    }
     assert modes["operator/signer.nk"] == 0o600
 
 

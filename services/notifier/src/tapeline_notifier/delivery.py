@@ -247,7 +247,10 @@ class Office:
         """Deliver until cancelled; what is on its way then gets a moment to arrive."""
         running = [asyncio.create_task(courier.run()) for courier in self.couriers]
         try:
-            await asyncio.gather(asyncio.Event().wait(), *running)
+            idle = asyncio.get_running_loop().create_future()
+            ended, _ = await asyncio.wait([idle, *running], return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                await task  # a courier ends by an error only
         finally:
             with suppress(TimeoutError):
                 async with asyncio.timeout(SETTLE_S):
