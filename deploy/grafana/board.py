@@ -134,7 +134,6 @@ class Panel:
         calc: which number of a course a NUMBER shows (Grafana's name of a reducer).
         words: numbers shown as words; what has no number is shown as ``nothing``.
         colours: series (by name) that always have the same colour.
-        bands: pairs of series (lower, upper), the space between which is filled.
         repeat: the variable for each of whose values the panel is shown.
         link: (title, address) of a link that each row of a table has.
     """
@@ -160,7 +159,6 @@ class Panel:
     words: tuple[Word, ...] = ()
     colours: dict[str, Colour] = field(default_factory=dict)
     columns: tuple[Column, ...] = ()
-    bands: tuple[tuple[str, str], ...] = ()
     repeat: str = ""
     link: tuple[str, str] | None = None
 
@@ -173,11 +171,10 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A titled row of panels, set from left to right; ``folded`` ones are opened by a click."""
+    """A titled row of panels, set from left to right."""
 
     title: str
     panels: tuple[Panel, ...]
-    folded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -232,11 +232,6 @@ def _overrides(panel: Panel) -> list[grafana.DashboardFieldConfigSourceOverrides
         _override(name, [_value("color", {"mode": "fixed", "fixedColor": colour})])
         for name, colour in panel.colours.items()
     ]
-    for lower, upper in panel.bands:
-        overrides += [
-            _override(upper, [_value("custom.fillBelowTo", lower), _value("custom.lineWidth", 0)]),
-            _override(lower, [_value("custom.lineWidth", 0)]),
-        ]
     for column in panel.columns:
         properties = [_value("unit", column.unit)]
         if column.decimals is not None:

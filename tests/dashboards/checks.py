@@ -73,16 +73,16 @@ def overlaps(dashboards: Dashboards) -> list[str]:
     """Panels that stand on each other or outside of the grid."""
     found = []
     for name, dashboard in dashboards.items():
-        groups = [dashboard["panels"], *(row["panels"] for row in dashboard["panels"] if row.get("panels"))]
-        for group in groups:
-            for one, other in combinations(group, 2):
-                if _overlap(one["gridPos"], other["gridPos"]):
-                    found.append(f"{name}: {one['title']} and {other['title']} overlap")
-            found += [
-                f"{name}: {panel['title']} reaches out of the grid"
-                for panel in group
-                if panel["gridPos"]["x"] < 0 or panel["gridPos"]["x"] + panel["gridPos"]["w"] > COLUMNS
-            ]
+        found += [
+            f"{name}: {one['title']} and {other['title']} overlap"
+            for one, other in combinations(dashboard["panels"], 2)
+            if _overlap(one["gridPos"], other["gridPos"])
+        ]
+        found += [
+            f"{name}: {panel['title']} reaches out of the grid"
+            for panel in dashboard["panels"]
+            if panel["gridPos"]["x"] < 0 or panel["gridPos"]["x"] + panel["gridPos"]["w"] > COLUMNS
+        ]
     return found
 
 

@@ -83,8 +83,7 @@ COSTS = (
     Panel(
         title="Fees of turnover",
         asks="What does a unit of turnover cost?",
-        text="Fees since the tape began, divided by what was traded since the ledger's process started counting: "
-        "exact on a stack that has not been restarted.",
+        text="Of the last hour: fees by the value of what was traded.",
         show=Show.LINES,
         queries=(
             Prom(
