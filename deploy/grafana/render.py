@@ -41,7 +41,7 @@ def dashboard_of(board: Board) -> grafana.Dashboard:
         description=board.asks,
         tags=[TAG],
         timezone="utc",
-        editable=False,
+        editable=True,
         graph_tooltip=grafana.DashboardCursorSync.CROSSHAIR,
         time=DashboardDashboardTime(f"now-{board.hours}h", "now"),
         refresh=board.refresh,
