@@ -187,6 +187,6 @@ def test_the_dockerfile_builds_everywhere() -> None:
 
 
 def test_prometheus_scrapes_every_service() -> None:
-    """One target per service, on the port that provision tells them."""
+    """One target per service, the notifier among them, on the port that provision tells them."""
     scraped = parsed("deploy/prometheus/prometheus.yml")["scrape_configs"][0]["static_configs"][0]["targets"]
-    assert sorted(scraped) == [f"{name}:9100" for name in OURS]
+    assert sorted(scraped) == sorted(f"{name}:9100" for name in {*OURS, "notifier"})
