@@ -12,7 +12,7 @@ from tests.dashboards.test_queries import SCRAPES, WATCHDOG, empty, refused
 import tapeline_common
 from tapeline_common.embedded import Stack, running_stack
 
-pytestmark = [pytest.mark.servers, pytest.mark.monitoring, pytest.mark.timeout(175)]
+pytestmark = [pytest.mark.servers, pytest.mark.monitoring, pytest.mark.slow, pytest.mark.timeout(300)]
 
 FASTER = ("interval_ms = 100", "interval_ms = 20")
 """The default market with five times as many bars: trades and a first model come sooner."""

@@ -146,7 +146,6 @@ CHAIN = (
         queries=(Prom("max(tapeline_chain_faults)"),),
         unit=Unit.PLAIN,
         words=(Word(0, "intact", Colour.GREEN), Word(1, "BROKEN", Colour.RED)),
-        nothing="NOT KNOWN",
         alert="ChainFault",
         width=4,
         height=5,

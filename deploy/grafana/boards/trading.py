@@ -96,7 +96,7 @@ MONEY = (
             Prom(f"sum(tapeline_fees{{{CHOSEN}}})", legend="fees", quiet="the first fill of a strategy"),
             Prom(f"sum(tapeline_slippage_cost{{{CHOSEN}}})", legend="slippage", quiet="the first fill of a strategy"),
             Prom(f"-sum(tapeline_funding{{{CHOSEN}}})", legend="funding", quiet="perpetuals that are held"),
-            Prom(f"-sum(tapeline_borrow_cost{{{CHOSEN}}})", legend="borrowing", quiet="short positions"),
+            Prom(f"sum(tapeline_borrow_cost{{{CHOSEN}}})", legend="borrowing", quiet="short positions"),
         ),
         unit=Unit.MONEY,
     ),
@@ -174,7 +174,7 @@ DONE = (
     Panel(
         title="Result of trades",
         asks="How are results spread?",
-        text="After costs, in account currency. Since the ledger's process started.",
+        text="After fees and funding, in account currency.",
         show=Show.HEAT,
         queries=(
             Prom(
