@@ -29,7 +29,7 @@ from tapeline_common.data_folder import secret, write_secret
 from tapeline_common.exits import EXIT_CONFIGURATION
 from tapeline_common.frames import FramePlan
 from tapeline_common.permissions import BACKTEST, LEDGER, OPERATOR, allowances
-from tapeline_common.servers import EmbeddedServer, remembered_port, until
+from tapeline_common.servers import HOST, EmbeddedServer, remembered_port, until
 from tapeline_common.servers_nats import NatsServer, NatsUser, load_or_create_nkey
 from tapeline_common.servers_postgres import PostgresServer
 from tapeline_common.values import Realm
@@ -304,6 +304,7 @@ class Stack:
         return lines[-1] if lines else "no log"
 
     def _describe_self(self) -> None:
+        """For commands, and where to find the metrics for a Prometheus beside the stack (its file_sd format)."""
         running = Running(
             pid=os.getpid(),
             created=psutil.Process().create_time(),
@@ -312,9 +313,19 @@ class Stack:
             services={name: child.pid or 0 for name, child in self.children.items()},
             metrics={name: self._metrics_port(name) for name in self.children},
         )
-        partial = self.folder / ".running.json"
-        partial.write_bytes(msgspec.json.encode(running))
-        partial.replace(self.folder / "running.json")
+        _write_whole(self.folder / "running.json", running)
+        targets = [
+            {"targets": [f"{HOST}:{port}"], "labels": {"service": name}} for name, port in running.metrics.items()
+        ]
+        (self.folder / "prometheus").mkdir(exist_ok=True)
+        _write_whole(self.folder / "prometheus" / "targets.json", targets)
+
+
+def _write_whole(file: Path, content: object) -> None:
+    """Whoever reads the file sees all of it: the old content or the new."""
+    partial = file.with_name(f".{file.name}")
+    partial.write_bytes(msgspec.json.encode(content))
+    partial.replace(file)
 
 
 def running_stack(folder: Path) -> Running | None:
