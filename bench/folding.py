@@ -21,14 +21,15 @@ import asyncpg
 from tapeline_common.core import Core
 from tapeline_common.follower import Follower
 from tapeline_common.permissions import LEDGER
-from tapeline_common.wire import Fact, decode_facts
+from tapeline_common.wire import Fact, Heard, decode_facts, heard_decoder
 from tapeline_common.wiring import Service
 from tapeline_ledger import recorder, store, tables
 from tapeline_ledger.projections import PROJECTED, OrderRow, fold, orders_touched
 
 PAGE = 5_000
 
-Hear = Callable[[Fact, bytes], None]
+Hear = Callable[[Any, bytes], None]
+Decode = Callable[[list[bytes]], list[Any]]
 
 
 @dataclass
@@ -54,20 +55,18 @@ class LedgerKeeps:
 def _core_hears(core: Core[Any]) -> Hear:
     follower: Follower[Any] = Follower(core)
 
-    def hear(fact: Fact, _payload: bytes) -> None:
+    def hear(fact: Fact | Heard, _payload: bytes) -> None:
         follower.hear(fact)
 
     return hear
 
 
-def hearers(service: Service) -> list[Hear]:
-    """Everything in a service's process that remembers facts."""
-    found = [_core_hears(core) for core in service.cores]
+def hearers(service: Service) -> tuple[list[Hear], Decode]:
+    """Everything in a service's process that remembers facts, and how far it decodes them."""
     if service.name == LEDGER:
-        from tapeline_ledger.core import CORE
-
-        found = [_core_hears(CORE), LedgerKeeps().hear]
-    return found
+        return [*map(_core_hears, service.cores), LedgerKeeps().hear], decode_facts
+    heard = {event.__name__ for core in service.cores for event in core.hears}
+    return [_core_hears(core) for core in service.cores], heard_decoder(heard)
 
 
 def held_mib(service: Service, payloads: Sequence[bytes], positions: Sequence[int]) -> list[float]:
@@ -75,11 +74,11 @@ def held_mib(service: Service, payloads: Sequence[bytes], positions: Sequence[in
     gc.collect()
     tracemalloc.start()
     try:
-        hears = hearers(service)
+        hears, decode = hearers(service)
         sizes = []
         before = 0
         for position in positions:
-            for facts, kept in _pages(payloads[before:position]):
+            for facts, kept in _pages(payloads[before:position], decode):
                 for fact, payload in zip(facts, kept, strict=True):
                     for hear in hears:
                         hear(fact, payload)
@@ -92,11 +91,11 @@ def held_mib(service: Service, payloads: Sequence[bytes], positions: Sequence[in
         tracemalloc.stop()
 
 
-def _pages(payloads: Sequence[bytes]) -> Iterator[tuple[list[Fact], list[bytes]]]:
+def _pages(payloads: Sequence[bytes], decode: Decode) -> Iterator[tuple[list[Any], list[bytes]]]:
     for start in range(0, len(payloads), PAGE):
         # Copies: a live process has received these bytes itself and holds them itself.
         page = [bytes(bytearray(payload)) for payload in payloads[start : start + PAGE]]
-        yield decode_facts(page), page
+        yield decode(page), page
 
 
 async def read_tape(dsn: str) -> list[bytes]:

@@ -12,7 +12,7 @@ from tests.e2e.test_docs import ROOT, _until_filled, blocks_of, in_environment, 
 
 PAGES = ("halt", "credentials-exposed", "venue-outage", "database-loss", "disk-full")
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(175)]
+pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(175)]
 
 
 @pytest.fixture(scope="module")
