@@ -31,6 +31,9 @@ MODELS = Path("/var/lib/tapeline/models")
 NATS_DATA = Path("/data")
 NATS_PORT, NATS_MONITOR_PORT, POSTGRES_PORT, METRICS_PORT = 4222, 8222, 5432, 9100
 
+READER = "tapeline_reader"
+"""The role of dashboards and of the operator's container."""
+
 OWNER_ONLY, ANY_USER = 0o600, 0o444
 """``ANY_USER``: the server reads it under a user of its own image; its folder is mounted nowhere else."""
 
@@ -53,6 +56,7 @@ def write_stack(folder: Path, services: Mapping[str, Service], *, nats_host: str
             monitor_port=NATS_MONITOR_PORT,
             users=users,
             listen_host="0.0.0.0",
+            monitor_host="0.0.0.0",
             log_to_file=False,
         ),
         0o644,
@@ -60,14 +64,17 @@ def write_stack(folder: Path, services: Mapping[str, Service], *, nats_host: str
     superuser = _secret(folder / "postgres" / "superuser-password", ANY_USER)
     ledger = _secret(folder / "migrate" / "ledger-password", OWNER_ONLY)
     _secret(folder / "grafana" / "admin-password", ANY_USER)
+    reader = _secret(folder / "grafana" / "reader-password", ANY_USER)
+    _write(folder / "migrate" / "reader-password", reader, OWNER_ONLY)
     _write(folder / "migrate" / "owner-dsn", _dsn("postgres", superuser, postgres_host, "postgres"), OWNER_ONLY)
     _write(folder / LEDGER / "dsn", _dsn("tapeline_ledger", ledger, postgres_host, "tapeline"), OWNER_ONLY)
     _write(folder / LEDGER / "operator-public", signer_public, OWNER_ONLY)
     tape = _secret(folder / LEDGER / "tape", OWNER_ONLY)
+    _write(folder / OPERATOR / "reader-dsn", _unhurried(_dsn(READER, reader, postgres_host, "tapeline")), OWNER_ONLY)
+    nats_url = f"nats://{nats_host}:{NATS_PORT}"
     for name in services:
-        variables = _environment(name, f"nats://{nats_host}:{NATS_PORT}", tape)
-        lines = [f"{variable}={shlex.quote(value)}" for variable, value in variables.items()]
-        _write(folder / name / "environment", "\n".join(lines), OWNER_ONLY)
+        _write_variables(folder / name, _environment(name, nats_url, tape))
+    _write_variables(folder / OPERATOR, _operators_environment(nats_url))
     return sorted({*services, OPERATOR, "nats", "postgres", "migrate", "grafana"})
 
 
@@ -85,6 +92,26 @@ def _environment(name: str, nats_url: str, tape: str) -> dict[str, str]:
         variables["TAPELINE_DSN_FILE"] = str(MOUNT / "dsn")
         variables["TAPELINE_OPERATOR_PUBLIC_FILE"] = str(MOUNT / "operator-public")
     return variables
+
+
+def _operators_environment(nats_url: str) -> dict[str, str]:
+    """What commands need to reach the stack: the operator's keys, and the database as somebody who may only read."""
+    return {
+        "TAPELINE_NATS_URL": nats_url,
+        "TAPELINE_NATS_SEED_FILE": str(MOUNT / f"{OPERATOR}.nk"),
+        "TAPELINE_SIGNER_SEED_FILE": str(MOUNT / "signer.nk"),
+        "TAPELINE_DSN_FILE": str(MOUNT / "reader-dsn"),
+    }
+
+
+def _write_variables(folder: Path, variables: Mapping[str, str]) -> None:
+    lines = [f"{variable}={shlex.quote(value)}" for variable, value in variables.items()]
+    _write(folder / "environment", "\n".join(lines), OWNER_ONLY)
+
+
+def _unhurried(dsn: str) -> str:
+    """Without the time limit that the role has for dashboards: verifying a long tape takes minutes."""
+    return f"{dsn}?statement_timeout=0"
 
 
 def _dsn(user: str, password: str, host: str, database: str) -> str:

@@ -158,11 +158,12 @@ def server_config(
     users: Sequence[NatsUser],
     jetstream: bool = True,
     listen_host: str = HOST,
+    monitor_host: str = HOST,
     log_to_file: bool = True,
 ) -> str:
     """The text of nats-server's configuration: a function of its arguments, users and subjects in alphabetical order.
 
-    Monitoring asks for no password, so it stays on the loopback whatever `listen_host` is.
+    Monitoring asks for no password: `monitor_host` must be the loopback, or an address that only our own network reaches.
     Raises `ServerFailed` naming the user and the value if a name, key or subject is not valid or not unique.
     """
     _refuse_bad_users(users)
@@ -174,7 +175,7 @@ def server_config(
     return (
         f"server_name: {server_name(folder)}\n"
         f'listen: "{listen_host}:{port}"\n'
-        f'http: "{HOST}:{monitor_port}"\n'
+        f'http: "{monitor_host}:{monitor_port}"\n'
         f"pid_file: {json.dumps(str(folder / 'nats.pid'))}\n"
         f"{logging}"
         "logtime_utc: true\n"
