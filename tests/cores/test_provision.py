@@ -68,7 +68,7 @@ def test_a_process_finds_its_own_things(name: str, tmp_path: Path) -> None:
 
 
 def test_the_operator_finds_its_keys_and_may_read_the_database(tmp_path: Path) -> None:
-    """What commands in a container need: both keys, and the reading role's connection string with Grafana's password."""
+    """What commands in a container need: both keys, and the reading role's connection with Grafana's password."""
     write(tmp_path)
     told = variables(tmp_path, "operator")
     assert told.nats_url == "nats://nats:4222"

@@ -1,8 +1,8 @@
 """Which code is running: the release and a digest of every Python source of the installed ``tapeline_*`` packages.
 
 Two processes with the same text here decide alike; a tape records it first, so a replay knows whether it may expect
-the same decisions. An image holds one service of several; ``python -m tapeline_common.version CHECKOUT``, run when it is
-built, prints what all of them are, and the image keeps it beside this file.
+the same decisions. An image holds one service of several, so ``python -m tapeline_common.version CHECKOUT``, run when
+it is built, prints the version of them all, and the image keeps it beside this file.
 """
 
 from __future__ import annotations

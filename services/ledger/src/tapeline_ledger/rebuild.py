@@ -47,7 +47,7 @@ class RebuildResult:
 
 
 async def rebuild(dsn: str, *, replace: bool = False) -> RebuildResult:
-    """Refold and compare, as any role that may read; with ``replace`` (the runtime role) the rows become the stored ones.
+    """Refold and compare, as any role that may read; with ``replace``, as the runtime role, store what was refolded.
 
     Raises ``LedgerRunning`` if they are to be replaced while a ledger holds the tape.
     """
