@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow check backtest bench pins clean
+.PHONY: help setup run test test-slow check backtest bench dashboards soak pins clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.8
@@ -50,6 +50,13 @@ $(SAMPLE): deploy/sample_bars.py | $(SETUP)
 
 bench: $(SETUP) ## measure throughput and latency, beside other engines
 	$(BIN)/python -m bench
+
+dashboards: $(SETUP) ## write the dashboards of deploy/grafana and the page about them
+	$(BIN)/python -m deploy.grafana.generate
+
+MINUTES ?= 20
+soak: $(SETUP) ## run the stack at a brisk pace for MINUTES=20 and see what grows; exit code 1 if something does
+	$(BIN)/python -m bench.soak --minutes $(MINUTES)
 
 pins: $(filter .tools/bin/uv,$(UV)) ## resolve the newest versions of everything and pin them
 	$(PYTHON) deploy/pin.py "$(UV)"

@@ -21,6 +21,7 @@ from tapeline_common.tape_nats import NatsTape
 from tapeline_common.values import Realm
 from tapeline_ledger.lockstep import Plan
 from tapeline_ledger.migrate import migrate, set_passwords
+from tapeline_ledger.mirror import MirrorLimits
 from tapeline_ledger.server import Server, serve
 from tapeline_ledger.store import Store
 
@@ -29,6 +30,7 @@ T = TypeVar("T")
 PASSWORD = "orchid"
 TEMPLATE = "migrated"
 TESTER_SEED, TESTER_KEY = new_nkey()
+MIRROR_LIMITS = MirrorLimits()
 START_NS = 1_700_000_000_000_000_000
 
 
@@ -154,6 +156,7 @@ def run_ledger(
         mirrored: bool = False,
         reports: list[str] | None = None,
         append_timeout_s: float = 20.0,
+        mirror_limits: MirrorLimits = MIRROR_LIMITS,
     ) -> AsyncIterator[RunningLedger]:
         told: list[str] = [] if reports is None else reports
         clock = Clock()
@@ -179,6 +182,7 @@ def run_ledger(
                 now_ns=lambda: clock.now_ns,
                 stop=stop,
                 report=told.append,
+                mirror_limits=mirror_limits,
                 started=started,
             )
         )

@@ -17,7 +17,7 @@ from tapeline_common.wiring import installed_services
 ROOT = Path(__file__).parents[2]
 FILES = ("docker-compose.yml", "compose.backtest.yml")
 OURS = tuple(sorted(installed_services()))
-REACH_OUTSIDE = {"marketdata", "execution"}
+REACH_OUTSIDE = {"marketdata", "execution", "notifier"}
 
 
 def parsed(name: str) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def test_dependencies_name_services_that_can_meet_the_condition() -> None:
                 assert SERVICES[other]["restart"] == "no", (name, other)
 
 
-def test_only_marketdata_and_execution_reach_outside() -> None:
+def test_only_exchanges_and_messengers_are_reached_outside() -> None:
     """The bus and the database lead nowhere; the console's network lets this machine in and nothing out."""
     networks = STACK["networks"]
     closed = {name for name, network in networks.items() if network.get("internal")}

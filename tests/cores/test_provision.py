@@ -111,6 +111,7 @@ def test_secrets_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     assert open_files == {
         "nats/nats.conf",
         "postgres/superuser-password",
+        "alertmanager/alerts-token",
         "grafana/admin-password",
         "grafana/reader-password",
     }

@@ -98,7 +98,7 @@ async def test_bytes_that_are_no_answer_are_refused_with_a_reason(run_ledger: An
         assert receipt.refusal is AppendRefusal.MALFORMED
         assert words in receipt.detail
         assert (await ledger.tape.append("operator", halt(1))).ok
-        assert ledger.server.recorder.counts.refused[AppendRefusal.MALFORMED] == 1
+        assert ledger.server.recorder.counts.refused["operator", AppendRefusal.MALFORMED] == 1
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import shutil
 from typing import Any
 
 import pytest
+from nats.js.api import DiscardPolicy
 from nats.js.errors import APIError
 
 from tapeline_common import subjects
@@ -12,7 +13,7 @@ from tapeline_common.servers import until
 from tapeline_common.servers_nats import NatsServer
 from tapeline_common.tape import read_all
 from tapeline_common.wire import Answer, Draft, position_of
-from tapeline_ledger.mirror import PREFIX
+from tapeline_ledger.mirror import LEAST_BYTES_PER_FACT, PREFIX, MirrorLimits
 
 pytestmark = pytest.mark.servers
 
@@ -110,3 +111,48 @@ async def test_nobody_may_purge_or_delete_messages_of_the_mirror(run_ledger: Any
             await stream.purge_stream(subjects.MIRROR_STREAM)
         with pytest.raises(APIError):
             await stream.delete_msg(subjects.MIRROR_STREAM, 3)
+
+
+async def test_the_mirror_forgets_its_oldest_facts_and_keeps_the_sequences(run_ledger: Any) -> None:
+    """Beyond its size the first messages go; the last ones stand where they stood, and it goes on at the head."""
+    limits = MirrorLimits(most_bytes=100_000)
+    async with run_ledger(mirrored=True, mirror_limits=limits) as ledger:
+        await ledger.tape.append_many("operator", halts(0, 1_000))
+        await mirrored(ledger, 1_000)
+        stream = ledger.client.jetstream()
+        info = await stream.stream_info(subjects.MIRROR_STREAM)
+        assert 1 < info.state.first_seq < 1_000
+        assert info.state.bytes <= limits.most_bytes
+        healed = ledger.server.mirror_state.healed
+        await ledger.tape.append_many("operator", halts(1_000, 10))
+        await mirrored(ledger, 1_010)
+        payloads = await read_all(ledger.tape)
+        for sequence in (info.state.first_seq + 50, 1_010):
+            message = await stream.get_msg(subjects.MIRROR_STREAM, sequence, direct=True)
+            assert message.data == payloads[sequence - 1]
+        assert ledger.server.mirror_state.healed == healed
+
+
+async def test_a_stream_made_anew_begins_where_a_full_one_would(run_ledger: Any) -> None:
+    """Facts that could not stay are not sent: the first sequence is the oldest position that may fit."""
+    limits = MirrorLimits(most_bytes=LEAST_BYTES_PER_FACT * 100)
+    async with run_ledger(mirrored=False) as ledger:
+        await ledger.tape.append_many("operator", halts(0, 1_000))
+    async with run_ledger(mirrored=True, mirror_limits=limits) as ledger:
+        await mirrored(ledger, 1_000)
+        info = await ledger.client.jetstream().stream_info(subjects.MIRROR_STREAM)
+        assert info.config.first_seq == 901
+        assert info.state.first_seq >= 901
+
+
+async def test_other_limits_take_effect_on_a_stream_that_is_there(run_ledger: Any) -> None:
+    """A stream of an earlier release or of other settings is changed, not made anew."""
+    async with run_ledger(mirrored=True) as ledger:
+        await ledger.tape.append_many("operator", halts(0, 500))
+        await mirrored(ledger, 500)
+    async with run_ledger(mirrored=True, mirror_limits=MirrorLimits(50_000, 3600.0)) as ledger:
+        await mirrored(ledger, 500)
+        info = await ledger.client.jetstream().stream_info(subjects.MIRROR_STREAM)
+        assert (info.config.max_bytes, info.config.max_age, info.config.discard) == (50_000, 3600.0, DiscardPolicy.OLD)
+        assert info.state.first_seq > 1
+        assert ledger.server.mirror_state.healed == 0

@@ -9,6 +9,7 @@ is: a wrong configuration or a break-in.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from nats.aio.client import Client
@@ -20,6 +21,19 @@ PENDING_BYTES = 8 * 1024 * 1024
 """What may wait in the client while the server is away; a request that waited too long is asked again by its id."""
 
 OnError = Callable[[Exception], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientState:
+    """What is exposed of a connection, in the words of ``nats_client``; nats-py does not time its pings."""
+
+    is_connected: bool
+    reconnects: int
+    round_trip_s: float | None = None
+
+
+def client_state(client: Client) -> ClientState:
+    return ClientState(client.is_connected, client.stats["reconnects"])
 
 
 async def connect(

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,16 @@ import msgspec
 import psutil
 
 from tapeline_common import describe as description
+from tapeline_common import systemd
 from tapeline_common.calendars import session_openings
 from tapeline_common.commands_shared import as_json, data_folder, fail, write_json
-from tapeline_common.embedded import Stack, StackFailed, running_stack
+from tapeline_common.destinations import DESTINATIONS_NAME, NO_DESTINATIONS, load_destinations
+from tapeline_common.embedded import STILL_S, Stack, StackFailed, running_stack
 from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_NOT_RUNNING, EXIT_OK, EXIT_TIMEOUT
 from tapeline_common.operator_client import NotRunning, OperatorClient, operator
 from tapeline_common.servers import ServerFailed, ServerNotInstalled
 from tapeline_common.settings import CONFIG_NAME, load
-from tapeline_common.status import Status, gather_status, status_table, summary_lines
+from tapeline_common.status import Counts, Status, gather_status, status_table, summary_lines
 from tapeline_common.tape import TapeUnavailable
 from tapeline_common.wiring import checked, installed_services
 
@@ -89,29 +92,53 @@ def status(data: Path, to_json: bool) -> None:
 @click.option("-c", "--config", type=click.Path(path_type=Path), help=f"Configuration file [default: {CONFIG_NAME}].")
 @click.option("--for", "seconds", type=click.FloatRange(min=1), help="Stop by itself after so many seconds.")
 @click.option("--feed", help="'synthetic', or an exchange such as 'binance' for paper trading on its public bars.")
+@click.option(
+    "--destinations",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help=f"Who is told what [default: {DESTINATIONS_NAME} in the data folder].",
+)
 @click.option("--log-level", default="info", show_default=True)
 @as_json
-def up(data: Path, config: Path | None, seconds: float | None, feed: str | None, log_level: str, to_json: bool) -> None:
+def up(
+    data: Path,
+    config: Path | None,
+    seconds: float | None,
+    feed: str | None,
+    destinations: Path | None,
+    log_level: str,
+    to_json: bool,
+) -> None:
     """Start the whole stack embedded: servers, services, paper trading. Ctrl-C stops it; the tape stays."""
     chosen = _chosen_config(data, config, feed)
-    session_openings(checked(load(chosen)))
+    settings = checked(load(chosen))
+    session_openings(settings)
+    told = destinations or data / DESTINATIONS_NAME
+    if not load_destinations(told):
+        click.echo(NO_DESTINATIONS.format(file=told), err=True)
     try:
-        code = asyncio.run(
-            _up(
-                Stack(data, chosen, log_level=log_level, report=lambda what: click.echo(what, err=True)),
-                seconds,
-                to_json,
-            )
+        stack = Stack(
+            data,
+            chosen,
+            log_level=log_level,
+            retention=settings.retention,
+            report=_still_starting,
+            destinations=destinations,
         )
+        code = asyncio.run(_up(stack, seconds, to_json))
     except (StackFailed, ServerFailed, ServerNotInstalled) as trouble:
         fail(str(trouble), EXIT_ERROR)
     sys.exit(code)
 
 
+def _still_starting(what: str) -> None:
+    click.echo(what, err=True)
+    systemd.notify(systemd.status(what), systemd.more_time(10 * STILL_S))
+
+
 def _chosen_config(data: Path, config: Path | None, feed: str | None) -> Path:
-    """The given file, else ./tapeline.toml, else the default written into the data folder once."""
-    if config is None and Path(CONFIG_NAME).exists():
-        config = Path(CONFIG_NAME)
+    """The given file, else ./tapeline.toml, else the data folder's own, else the default, written there."""
+    if config is None:
+        config = next((own for own in (Path(CONFIG_NAME), data / CONFIG_NAME) if own.exists()), None)
     text = default_config() if config is None else config.read_text(encoding="utf-8") if config.exists() else None
     if text is None:
         assert config is not None
@@ -149,20 +176,23 @@ async def _up(stack: Stack, seconds: float | None, to_json: bool) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     started = time.monotonic()
-    quiet = to_json
+    quiet = to_json or systemd.is_watched()  # systemd shows the latest line as the unit's status
     if not quiet:
         click.echo(f"starting nats-server, Postgres and {len(stack.services)} services on {stack.folder.name} ...")
     try:
         await stack.start()
+        systemd.notify(systemd.READY)
         if not quiet:
             click.echo(f"up in {time.monotonic() - started:.1f} s; `tapeline tail -f` follows the tape, Ctrl-C stops")
-        code = await _watch(stack, stop, None if seconds is None else started + seconds, quiet)
+        counts = Counts()
+        code = await _watch(stack, counts, stop, None if seconds is None else started + seconds, quiet)
         if code:
             click.echo(stack.failed, err=True)
             return code
-        final = await _final_status(stack)
+        final = await _final_status(stack, counts)
         verified = await _verify(stack)
     finally:
+        systemd.notify(systemd.STOPPING)
         await stack.stop()
     if final is None:
         click.echo("the ledger did not answer at the end; `tapeline up` again goes on with the same tape", err=True)
@@ -176,7 +206,7 @@ async def _up(stack: Stack, seconds: float | None, to_json: bool) -> int:
     return EXIT_ERROR if verified.get("fault") else EXIT_OK
 
 
-async def _watch(stack: Stack, stop: asyncio.Event, until_s: float | None, quiet: bool) -> int:
+async def _watch(stack: Stack, counts: Counts, stop: asyncio.Event, until_s: float | None, quiet: bool) -> int:
     """Show what happens until told to stop, out of time, or given up."""
     live = None
     if not quiet and sys.stdout.isatty():
@@ -189,36 +219,41 @@ async def _watch(stack: Stack, stop: asyncio.Event, until_s: float | None, quiet
         while not stop.is_set() and not stack.failed:
             if until_s is not None and time.monotonic() >= until_s:
                 break
-            found = await _status_of(stack)
+            found = await _status_of(stack, counts)
+            if systemd.is_watched():
+                words = systemd.status("the ledger does not answer" if found is None else summary_lines(found)[0])
+                systemd.notify(systemd.ALIVE, words)
             if found is not None and live is not None:
                 live.update(status_table(found))
             elif found is not None and not quiet and time.monotonic() >= next_line_s:
                 next_line_s = time.monotonic() + 5
                 click.echo(summary_lines(found)[0])
-            await asyncio.wait({asyncio.create_task(stop.wait())}, timeout=STATUS_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STATUS_S):
+                    await stop.wait()
     finally:
         if live is not None:
             live.stop()
     return EXIT_CONFIGURATION if stack.failed else 0
 
 
-async def _status_of(stack: Stack) -> Status | None:
+async def _status_of(stack: Stack, counts: Counts) -> Status | None:
     try:
         async with asyncio.timeout(5), operator(stack.folder) as client:
-            return await _with_restarts(client, stack)
+            return await _with_restarts(client, stack, counts)
     except (TimeoutError, TapeUnavailable, NotRunning, OSError):
         return None  # a server is being restarted; the next look will tell
 
 
-async def _with_restarts(client: OperatorClient, stack: Stack) -> Status:
-    found = await gather_status(client)
+async def _with_restarts(client: OperatorClient, stack: Stack, counts: Counts) -> Status:
+    found = await counts.gather(client)
     restarts = {name: child.restarts for name, child in stack.children.items()}
     return msgspec.structs.replace(found, restarts={**stack.server_restarts, **restarts})
 
 
-async def _final_status(stack: Stack) -> Status | None:
+async def _final_status(stack: Stack, counts: Counts) -> Status | None:
     for _ in range(20):
-        found = await _status_of(stack)
+        found = await _status_of(stack, counts)
         if found is not None:
             return found
         await asyncio.sleep(0.5)

@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 
 from tapeline_common import bus, subjects
 from tapeline_common.data_folder import secret, write_secret
+from tapeline_common.destinations import DESTINATIONS_NAME
 from tapeline_common.exits import EXIT_CONFIGURATION
 from tapeline_common.frames import FramePlan
-from tapeline_common.permissions import BACKTEST, LEDGER, OPERATOR, allowances
-from tapeline_common.servers import EmbeddedServer, remembered_port, until
+from tapeline_common.log_files import aside, rotate_if_large
+from tapeline_common.permissions import BACKTEST, LEDGER, NOTIFIER, OPERATOR, allowances
+from tapeline_common.servers import HOST, EmbeddedServer, remembered_port, until
 from tapeline_common.servers_nats import NatsServer, NatsUser, load_or_create_nkey
 from tapeline_common.servers_postgres import PostgresServer
+from tapeline_common.settings import RetentionTable
 from tapeline_common.values import Realm
 from tapeline_common.wire import decode_progress
 from tapeline_common.wiring import Service, installed_services
@@ -49,8 +52,14 @@ STILL_S = 5.0
 STOP_S = 5.0
 """How long a service may take to stop before it is killed; it loses nothing either way."""
 
-LOG_BYTES = 10 * 1024 * 1024
-"""A service's log is moved aside at its next start once it is larger than this."""
+STARTED_WITH = "started-with.toml"
+"""The configuration of the last start, kept beside the tape for whoever backs it up."""
+
+TARGETS = "prometheus-targets.json"
+"""Where the services' metrics are, for Prometheus' file-based discovery."""
+
+ROTATE_S = 2.0
+"""How often the supervisor looks at the size of logs."""
 
 
 class StackFailed(Exception):
@@ -92,7 +101,9 @@ class Stack:
         folder: data folder, such as ``.tapeline``.
         config: the configuration file every service reads.
         plan: replay realm only: who hears and may answer what, for the ledger.
+        retention: how large logs may grow, and how many are kept.
         report: told what a start that takes long waits for.
+        destinations: whom the notifier tells; ``destinations.toml`` in the folder if ``None``.
 
     Raises ``StackFailed`` when a stack runs on the folder already; that one is left alone.
     """
@@ -102,7 +113,9 @@ class Stack:
     realm: Realm = Realm.LIVE
     plan: FramePlan | None = None
     log_level: str = "info"
+    retention: RetentionTable = field(default_factory=RetentionTable)
     report: Callable[[str], None] = lambda _: None
+    destinations: Path | None = None
     children: dict[str, Child] = field(default_factory=dict)
     server_restarts: dict[str, int] = field(default_factory=lambda: {"nats-server": 0, "postgres": 0})
 
@@ -121,6 +134,7 @@ class Stack:
 
     async def start(self) -> None:
         """Start everything and keep it running until ``stop``. Raises ``StackFailed`` or ``ServerFailed``."""
+        (self.folder / STARTED_WITH).write_bytes(self.config.read_bytes())
         await asyncio.gather(self.postgres.start(), self.nats.start())
         self._write_secret(
             "ledger-dsn", self.postgres.dsn("tapeline_ledger", self._secret("ledger-password"), "tapeline")
@@ -139,6 +153,7 @@ class Stack:
         self._tasks += [
             asyncio.create_task(self._supervise_server("nats-server", self.nats)),
             asyncio.create_task(self._supervise_server("postgres", self.postgres)),
+            asyncio.create_task(self._rotate_logs()),
         ]
 
     async def stop(self) -> None:
@@ -218,17 +233,33 @@ class Stack:
             "TAPELINE_MODELS": str(self.folder / "models"),
             "TAPELINE_TAPE": self._secret("tape") if self.realm is Realm.LIVE else "",
             "TAPELINE_METRICS_PORT": str(self._metrics_port(name)),
+            "TAPELINE_LOG_FILE": str(self._log(name)),
         }
+        if name == NOTIFIER:
+            self._secret("notifier-token")
+            variables["TAPELINE_NOTIFIER_PORT"] = str(self._port("notifier-alerts"))
+            variables["TAPELINE_NOTIFIER_TOKEN_FILE"] = str(self.folder / "secrets" / "notifier-token")
+            variables["TAPELINE_NOTIFIER_FOLDER"] = str(self.folder / NOTIFIER)
+            variables["TAPELINE_DESTINATIONS_FILE"] = str(self.destinations_file)
         if name == LEDGER:
             variables["TAPELINE_DSN_FILE"] = str(self.folder / "secrets" / "ledger-dsn")
             variables["TAPELINE_OPERATOR_PUBLIC_FILE"] = str(self.folder / "secrets" / "signer-public")
+            variables["TAPELINE_NATS_MONITOR_URL"] = f"http://127.0.0.1:{self.nats.monitor_port}"
+            variables["TAPELINE_DISKS"] = f"data={self.folder}"
             if self.plan is not None:
                 plan_file = self.folder / "plan.json"
                 plan_file.write_bytes(msgspec.json.encode(self.plan))
                 variables["TAPELINE_PLAN_FILE"] = str(plan_file)
         return variables
 
+    @property
+    def destinations_file(self) -> Path:
+        return (self.destinations or self.folder / DESTINATIONS_NAME).resolve()
+
     def _metrics_port(self, name: str) -> int:
+        return self._port(name)
+
+    def _port(self, name: str) -> int:
         ports = self.folder / "ports"
         ports.mkdir(exist_ok=True)
         return remembered_port(ports / name)
@@ -250,10 +281,9 @@ class Stack:
             raise StackFailed(f"the database could not be migrated: {said.decode(errors='replace').strip()}")
 
     async def _spawn(self, child: Child) -> None:
-        log = self.folder / "logs" / f"{child.name}.log"
+        log = self._log(child.name)
         log.parent.mkdir(exist_ok=True)
-        if log.exists() and log.stat().st_size > LOG_BYTES:
-            log.replace(log.with_suffix(".log.1"))
+        self._rotate_if_large(log)
         with log.open("ab") as output:
             child.process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -299,9 +329,25 @@ class Stack:
                     return
                 await asyncio.sleep(BACKOFF_S[attempts])
 
+    async def _rotate_logs(self) -> None:
+        """Keep logs small while their writers run; see ``log_files``."""
+        while True:
+            for name in self.children:
+                self._rotate_if_large(self._log(name))
+            await asyncio.sleep(ROTATE_S)
+
+    def _rotate_if_large(self, log: Path) -> None:
+        rotate_if_large(log, self.retention.log_size_mib * 2**20, self.retention.log_files)
+
+    def _log(self, name: str) -> Path:
+        return self.folder / "logs" / f"{name}.log"
+
     def _last_line(self, name: str) -> str:
-        lines = (self.folder / "logs" / f"{name}.log").read_text(errors="replace").splitlines()
-        return lines[-1] if lines else "no log"
+        for log in (self._log(name), aside(self._log(name), 1)):
+            lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+            if lines:
+                return lines[-1]
+        return "no log"
 
     def _describe_self(self) -> None:
         running = Running(
@@ -312,6 +358,8 @@ class Stack:
             services={name: child.pid or 0 for name, child in self.children.items()},
             metrics={name: self._metrics_port(name) for name in self.children},
         )
+        targets = [{"targets": [f"{HOST}:{port}" for port in running.metrics.values()]}]
+        (self.folder / TARGETS).write_bytes(msgspec.json.encode(targets))
         partial = self.folder / ".running.json"
         partial.write_bytes(msgspec.json.encode(running))
         partial.replace(self.folder / "running.json")

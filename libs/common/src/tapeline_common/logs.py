@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable, MutableMapping
 from typing import Any, cast
 
 import structlog
@@ -20,11 +21,21 @@ Logger = structlog.typing.FilteringBoundLogger
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-def configure(service: str, level: str = "info") -> Logger:
-    """Set up logging for one process and return its logger. Unknown levels mean ``info``."""
+def configure(service: str, level: str = "info", told: Callable[[str], None] = lambda _level: None) -> Logger:
+    """Set up logging for one process and return its logger. Unknown levels mean ``info``.
+
+    Args:
+        told: told the level of every line that is written.
+    """
+
+    def tell(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        told(line["level"])
+        return line
+
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
+            tell,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),

@@ -16,6 +16,7 @@ import asyncio
 import base64
 import secrets
 import ssl
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -105,7 +106,7 @@ class _Line(asyncio.Protocol):
         self.pings_out = 0
         self.parser = Parser(client._on_message, self._on_line)
         self._client = client
-        self._pongs: deque[asyncio.Future[None]] = deque()
+        self._pongs: deque[tuple[asyncio.Future[None], float]] = deque()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods only
@@ -119,7 +120,7 @@ class _Line(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         lost = Away(f"the connection to NATS ended: {error or 'closed by the server'}")
-        waits: list[asyncio.Future[Any]] = [self.greeted, *self._pongs]
+        waits: list[asyncio.Future[Any]] = [self.greeted, *(answered for answered, _ in self._pongs)]
         for waiting in waits:
             if not waiting.done():
                 waiting.set_exception(lost)
@@ -136,11 +137,7 @@ class _Line(asyncio.Protocol):
 
     async def ping(self) -> None:
         """Return when the server has read all that was written before."""
-        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._pongs.append(answered)
-        self.pings_out += 1
-        self.write(protocol.PING)
-        await answered
+        await self._send_ping()
 
     def keep_alive(self) -> None:
         """Ask the peer whether it lives; drop it if it has not answered for long."""
@@ -148,9 +145,14 @@ class _Line(asyncio.Protocol):
             self._client._report(Away(f"NATS left {self.pings_out} pings unanswered; connecting anew"))
             self.drop()
             return
-        self._pongs.append(asyncio.get_running_loop().create_future())
+        self._send_ping()
+
+    def _send_ping(self) -> asyncio.Future[None]:
+        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pongs.append((answered, time.perf_counter()))  # the loop's own time has milliseconds
         self.pings_out += 1
         self.write(protocol.PING)
+        return answered
 
     def drop(self) -> None:
         if self.transport is not None:
@@ -162,7 +164,8 @@ class _Line(asyncio.Protocol):
         elif line == b"PONG":
             self.pings_out = 0
             if self._pongs:
-                answered = self._pongs.popleft()
+                answered, sent_s = self._pongs.popleft()
+                self._client.round_trip_s = time.perf_counter() - sent_s
                 if not answered.done():
                     answered.set_result(None)
         elif line.startswith(b"INFO "):
@@ -179,11 +182,14 @@ class NatsClient:
 
     Attributes:
         max_payload: bytes of a message, headers included, that the server takes.
+        reconnects: how often the connection was lost.
+        round_trip_s: from the last PING to its PONG; ``None`` before the first.
     """
 
     def __init__(self, url: str, *, name: str, seed: bytes, on_error: OnError | None) -> None:
         self.max_payload = 0
         self.reconnects = 0
+        self.round_trip_s: float | None = None
         self._url = urlsplit(url)
         self._name = name
         self._seed = seed

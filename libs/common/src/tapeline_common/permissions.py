@@ -14,6 +14,7 @@ from tapeline_common import subjects
 from tapeline_common.wiring import Service
 
 LEDGER = "ledger"
+NOTIFIER = "notifier"
 OPERATOR = "operator"
 BACKTEST = "backtest"
 

@@ -11,7 +11,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,15 +19,21 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from tapeline_common import bus, logs, nats_client, preceding, subjects
+from tapeline_common.events import SAYS, Event
 from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_OK, EXIT_USAGE
+from tapeline_common.log_files import follow_name
+from tapeline_common.measures import Known
 from tapeline_common.metrics import Metrics
+from tapeline_common.metrics_common import BUS, LOG_LEVELS
 from tapeline_common.nats_protocol import header_value
+from tapeline_common.nats_trouble import kind_of
+from tapeline_common.opening import instrument_id
 from tapeline_common.service import Runner
 from tapeline_common.settings import ConfigurationInvalid, Environment, Settings, environment, load
 from tapeline_common.tape_nats import NatsTape
 from tapeline_common.values import Realm
 from tapeline_common.wire import Progress, decode_progress, encode
-from tapeline_common.wiring import Service, installed_services
+from tapeline_common.wiring import Listener, Service, installed_services
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -74,12 +80,20 @@ def main(name: str) -> int:
 
 
 async def _run(service: Service, env: Environment, settings: Settings) -> int:
-    logger = logs.configure(service.name, env.log_level)
-    process = Process(service, env, settings, logger, Metrics(service.name), asyncio.Event())
+    metrics = metrics_of(service, settings)
+
+    def logged(level: str) -> None:
+        if level in LOG_LEVELS:
+            metrics.number("tapeline_log_messages_total", (level,)).inc()
+
+    logger = logs.configure(service.name, env.log_level, logged)
+    process = Process(service, env, settings, logger, metrics, asyncio.Event())
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, process.stop.set)
-    process.metrics.serve(env.metrics_port)
+    metrics.start()
+    metrics.serve(env.metrics_port)
     watch = asyncio.create_task(_end_with_parent(env.parent, process.stop))
+    log = asyncio.create_task(follow_name(Path(env.log_file))) if env.log_file else None
     work = service.process(process) if service.process is not None else _gear(process)
     try:
         await until_stopped(process.stop, work)
@@ -91,8 +105,41 @@ async def _run(service: Service, env: Environment, settings: Settings) -> int:
         return EXIT_ERROR
     finally:
         watch.cancel()
+        metrics.stop()
+        if log is not None:
+            log.cancel()
     logger.info("stopped as asked")
     return EXIT_OK
+
+
+def metrics_of(service: Service, settings: Settings) -> Metrics:
+    """What a process of this service exposes; what the configuration names is there from the start."""
+    hears: dict[type[Event], None] = dict.fromkeys(event for core in service.cores for event in core.hears)
+    says = [event for author in service.authors for event in SAYS[author]]
+    return Metrics(
+        service.name,
+        service.measures,
+        known=configured(settings),
+        hears=[*hears, *sorted(service.measures.hears - hears.keys(), key=lambda event: event.__name__)],
+        says=says,
+    )
+
+
+def configured(settings: Settings) -> Known:
+    """Labels that the configuration names, as rows of those that belong together."""
+    tokens = {table.name: instrument_id(table) for table in settings.instrument}
+    exchange = {"exchange": settings.feed.exchange} if settings.feed.kind == "exchange" else {}
+    shared = {"currency": settings.run.currency, **exchange}
+    instruments = [{"instrument": tokens[table.name], "venue": table.venue, **shared} for table in settings.instrument]
+    strategies = [
+        {"strategy": table.name, "instrument": tokens[name], **shared}
+        for table in settings.strategy
+        for name in table.instruments
+    ]
+    presets = [
+        {"strategy": table.name, "preset": preset.name} for table in settings.strategy for preset in table.preset
+    ]
+    return [*instruments, *strategies, *presets]
 
 
 async def _end_with_parent(parent: int, stop: asyncio.Event) -> None:
@@ -127,8 +174,10 @@ async def _gear(process: Process) -> None:
         await follow(process)
 
 
-async def follow(process: Process) -> None:
-    """A service with cores, workers and adapters: follow the tape."""
+async def follow(
+    process: Process, listener: Listener | None = None, restored: Callable[[], None] | None = None
+) -> None:
+    """A service with cores, workers and adapters, or a listener: follow the tape."""
     service, env = process.service, process.environment
     client = await connect_live(process)
     adapters = service.adapters(process.settings) if service.adapters and env.realm is Realm.LIVE else ()
@@ -144,7 +193,8 @@ async def follow(process: Process) -> None:
         logger=process.logger,
         announce=announce,
         adapters=adapters,
-        restored=settle_memory,
+        restored=restored or settle_memory,
+        listener=listener,
     )
 
     def hear(message: Message) -> None:
@@ -175,18 +225,21 @@ async def connect(process: Process) -> Client:
 
 async def connect_live(process: Process) -> NatsClient:
     """This service's connection for the live path."""
-    return await nats_client.connect(
+    client = await nats_client.connect(
         process.environment.nats_url,
         name=process.service.name,
         seed_file=process.environment.nats_seed_file,
         on_error=_alarm(process),
     )
+    process.metrics.expose(BUS, lambda: client)
+    return client
 
 
 def _alarm(process: Process) -> bus.OnError:
     """Trouble on the bus is logged; a permission violation as the alarm it is."""
 
     async def on_error(trouble: Exception) -> None:
+        process.metrics.number("tapeline_nats_errors_total", (kind_of(trouble),)).inc()
         process.logger.error("bus", reason=str(trouble), kind=type(trouble).__name__)
 
     return on_error

@@ -18,7 +18,7 @@ import click
 
 from tapeline_common.commands_shared import as_json, fail, write_json
 from tapeline_common.exits import EXIT_ERROR
-from tapeline_common.permissions import LEDGER, OPERATOR, allowances
+from tapeline_common.permissions import LEDGER, NOTIFIER, OPERATOR, allowances
 from tapeline_common.servers import ServerFailed
 from tapeline_common.servers_nats import NatsUser, load_or_create_nkey, server_config
 from tapeline_common.values import Realm
@@ -29,7 +29,9 @@ MOUNT = Path("/run/tapeline")
 
 MODELS = Path("/var/lib/tapeline/models")
 NATS_DATA = Path("/data")
-NATS_PORT, NATS_MONITOR_PORT, POSTGRES_PORT, METRICS_PORT = 4222, 8222, 5432, 9100
+NOTIFICATIONS = Path("/var/lib/tapeline/notifier")
+DESTINATIONS = Path("/run/secrets/destinations")
+NATS_PORT, NATS_MONITOR_PORT, POSTGRES_PORT, METRICS_PORT, ALERTS_PORT = 4222, 8222, 5432, 9100, 9110
 
 READER = "tapeline_reader"
 """The role of dashboards and of the operator's container."""
@@ -56,7 +58,7 @@ def write_stack(folder: Path, services: Mapping[str, Service], *, nats_host: str
             monitor_port=NATS_MONITOR_PORT,
             users=users,
             listen_host="0.0.0.0",
-            monitor_host="0.0.0.0",
+            monitor_host="0.0.0.0",  # for the ledger; the port is not published, and the networks are our own
             log_to_file=False,
         ),
         0o644,
@@ -69,19 +71,20 @@ def write_stack(folder: Path, services: Mapping[str, Service], *, nats_host: str
     _write(folder / "migrate" / "owner-dsn", _dsn("postgres", superuser, postgres_host, "postgres"), OWNER_ONLY)
     _write(folder / LEDGER / "dsn", _dsn("tapeline_ledger", ledger, postgres_host, "tapeline"), OWNER_ONLY)
     _write(folder / LEDGER / "operator-public", signer_public, OWNER_ONLY)
+    alerts = _secret(folder / NOTIFIER / "alerts-token", OWNER_ONLY)
+    _write(folder / "alertmanager" / "alerts-token", alerts, ANY_USER)
     tape = _secret(folder / LEDGER / "tape", OWNER_ONLY)
     _write(folder / OPERATOR / "reader-dsn", _unhurried(_dsn(READER, reader, postgres_host, "tapeline")), OWNER_ONLY)
-    nats_url = f"nats://{nats_host}:{NATS_PORT}"
     for name in services:
-        _write_variables(folder / name, _environment(name, nats_url, tape))
-    _write_variables(folder / OPERATOR, _operators_environment(nats_url))
-    return sorted({*services, OPERATOR, "nats", "postgres", "migrate", "grafana"})
+        _write_variables(folder / name, _environment(name, nats_host, tape))
+    _write_variables(folder / OPERATOR, _operators_environment(nats_host))
+    return sorted({*services, OPERATOR, "nats", "postgres", "migrate", "grafana", "alertmanager"})
 
 
-def _environment(name: str, nats_url: str, tape: str) -> dict[str, str]:
+def _environment(name: str, nats_host: str, tape: str) -> dict[str, str]:
     """The variables of ``settings.Environment`` that no deployment has a reason to choose."""
     variables = {
-        "TAPELINE_NATS_URL": nats_url,
+        "TAPELINE_NATS_URL": f"nats://{nats_host}:{NATS_PORT}",
         "TAPELINE_NATS_SEED_FILE": str(MOUNT / f"{name}.nk"),
         "TAPELINE_REALM": Realm.LIVE.value,
         "TAPELINE_MODELS": str(MODELS),
@@ -91,13 +94,21 @@ def _environment(name: str, nats_url: str, tape: str) -> dict[str, str]:
         variables["TAPELINE_TAPE"] = tape
         variables["TAPELINE_DSN_FILE"] = str(MOUNT / "dsn")
         variables["TAPELINE_OPERATOR_PUBLIC_FILE"] = str(MOUNT / "operator-public")
+        variables["TAPELINE_NATS_MONITOR_URL"] = f"http://{nats_host}:{NATS_MONITOR_PORT}"
+        variables["TAPELINE_DISKS"] = "data=/"
+    if name == NOTIFIER:
+        variables["TAPELINE_NOTIFIER_PORT"] = str(ALERTS_PORT)
+        variables["TAPELINE_NOTIFIER_HOST"] = "0.0.0.0"
+        variables["TAPELINE_NOTIFIER_TOKEN_FILE"] = str(MOUNT / "alerts-token")
+        variables["TAPELINE_NOTIFIER_FOLDER"] = str(NOTIFICATIONS)
+        variables["TAPELINE_DESTINATIONS_FILE"] = str(DESTINATIONS)
     return variables
 
 
-def _operators_environment(nats_url: str) -> dict[str, str]:
+def _operators_environment(nats_host: str) -> dict[str, str]:
     """What commands need to reach the stack: the operator's keys, and the database as somebody who may only read."""
     return {
-        "TAPELINE_NATS_URL": nats_url,
+        "TAPELINE_NATS_URL": f"nats://{nats_host}:{NATS_PORT}",
         "TAPELINE_NATS_SEED_FILE": str(MOUNT / f"{OPERATOR}.nk"),
         "TAPELINE_SIGNER_SEED_FILE": str(MOUNT / "signer.nk"),
         "TAPELINE_DSN_FILE": str(MOUNT / "reader-dsn"),

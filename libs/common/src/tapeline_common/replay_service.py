@@ -12,8 +12,10 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from tapeline_common import subjects
+from tapeline_common.bus import client_state
 from tapeline_common.frame_follower import Forecaster, FrameFollower
 from tapeline_common.frames import Forecast, Frame, Preview, Reply, decode_for_service, encode
+from tapeline_common.metrics_common import BUS
 from tapeline_common.process import Process, connect
 from tapeline_common.wire import Progress
 from tapeline_common.wire import encode as encode_progress
@@ -63,6 +65,8 @@ async def replay(process: Process) -> None:
     service = process.service
     client = await connect(process)
     hearer = Hearer(service)
+    process.metrics.expose(BUS, lambda: client_state(client))
+    process.metrics.follow(lambda: (hearer.heard, hearer.heard))
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def take(message: Msg) -> None:
@@ -75,7 +79,6 @@ async def replay(process: Process) -> None:
                 failed.set_exception(trouble)
             return
         await client.publish(subjects.frame_answer(service.name), reply)
-        process.metrics.position.set(hearer.heard)
 
     await client.subscribe(subjects.frames(service.name), cb=take)
     # nats-py sends the PING of a flush ahead of commands that wait in its buffer; the second one is behind them.

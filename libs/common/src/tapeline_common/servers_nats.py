@@ -163,7 +163,8 @@ def server_config(
 ) -> str:
     """The text of nats-server's configuration: a function of its arguments, users and subjects in alphabetical order.
 
-    Monitoring asks for no password: `monitor_host` must be the loopback, or an address that only our network reaches.
+    Monitoring asks for no password, so it stays on the loopback whatever `listen_host` is, unless `monitor_host` says
+    otherwise.
     Raises `ServerFailed` naming the user and the value if a name, key or subject is not valid or not unique.
     """
     _refuse_bad_users(users)

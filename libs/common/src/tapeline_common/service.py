@@ -17,13 +17,14 @@ from typing import Any
 from tapeline_common import logs, subjects
 from tapeline_common.events import SAYS, Event
 from tapeline_common.follower import Follower
+from tapeline_common.measures import Told
 from tapeline_common.metrics import Metrics
 from tapeline_common.preceding import nothing_missed
 from tapeline_common.tape import Page, ReadRequest, Receipt, Tape, TapeUnavailable
 from tapeline_common.tape_restore import Said, read_said, verified
 from tapeline_common.values import Realm
 from tapeline_common.wire import Answer, Draft, Fact, Heard, Progress, decode_fact, position_of
-from tapeline_common.wiring import Adapter, Service, Worker, in_author_order
+from tapeline_common.wiring import Adapter, Listener, Service, Worker, in_author_order
 from tapeline_common.worker import run_in_child
 
 RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -91,6 +92,7 @@ class Runner:
         announce: publishes this service's progress.
         adapters: (core name, adapter) pairs to run once restored.
         restored: called once the tape is folded, before it is followed.
+        listener: hears beside the cores, and says nothing.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Runner:
         announce: Callable[[Progress], Awaitable[None]],
         adapters: Sequence[tuple[str, Adapter]] = (),
         restored: Callable[[], None] = lambda: None,
+        listener: Listener | None = None,
     ) -> None:
         self.service = service
         self.inbox = Inbox()
@@ -116,9 +119,11 @@ class Runner:
         self._announce = announce
         self._adapters = adapters
         self._restored = restored
+        self._listener = listener
         self._workers = {worker.asked_by: worker for worker in service.workers}
-        wanted = [event for core in service.cores for event in core.hears]
-        self._types = frozenset(event.__name__ for event in [*wanted, *self._workers])
+        self._listens = frozenset(listener.hears if listener is not None else ())
+        wanted = [*(event for core in service.cores for event in core.hears), *self._listens]
+        self._types = frozenset(event.__name__ for event in [*wanted, *self._workers, *metrics.hears])
         self._after: dict[str, int] = dict.fromkeys(self.followers, 0)
         self._done: dict[str, set[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -130,6 +135,11 @@ class Runner:
         """The fact at hand is the operator's, who waits for this service to have heard it."""
         self._is_idle = False
         """Nothing is on its way and the inbox is done: what arrives may be heard where it arrives."""
+        metrics.bind({name: follower.state for name, follower in self.followers.items()})
+        metrics.follow(lambda: (self.heard, max(self.heard, self.inbox.head)))
+        for _, adapter in adapters:
+            if isinstance(adapter, Told):
+                metrics.tell(adapter)
 
     @property
     def follows(self) -> tuple[str, ...]:
@@ -176,13 +186,17 @@ class Runner:
         self._done.update({author: set(said.answers) for author, said in given.items()})
         answered_to = min(self._after.values(), default=0)
         async for through, facts in verified(self._read, self._types, (*own.values(), *given.values())):
+            self._listen(facts)
             if through <= answered_to and not (self._workers and any(map(self._is_work, facts))):
                 for name, follower in self.followers.items():
                     follower.recall_all(facts, own[name].answers)
             else:
                 await self._restore_each(facts, own)
+            self._metrics.recalled(facts)
             self._advance(through)
-        self._logger.info("restored", pos=self.heard, seconds=round(time.perf_counter() - started, 3))
+        took_s = time.perf_counter() - started
+        self._metrics.restored(took_s)
+        self._logger.info("restored", pos=self.heard, seconds=round(took_s, 3))
 
     async def _restore_each(self, facts: Sequence[Heard], own: Mapping[str, Said]) -> None:
         """Facts of which some are unanswered, or ask for work: one at a time."""
@@ -273,6 +287,7 @@ class Runner:
     async def _fill(self) -> None:
         """Read from the log what may concern us and did not arrive."""
         until, _ = self._gap()
+        self._metrics.gap_reads.inc()
         page = await self._read(ReadRequest(self.heard, limit=1000, types=tuple(sorted(self._types)), until=until))
         for payload in page.facts:
             self._hear(decode_fact(payload))
@@ -282,13 +297,20 @@ class Runner:
     def _hear(self, fact: Fact) -> None:
         """Let the cores hear a fact, and send their answers."""
         started_s = time.perf_counter()
+        self._listen((fact,))
         decided = [(name, follower.hear(fact)) for name, follower in self.followers.items()]
         took_s = time.perf_counter() - started_s
         self._ask_worker(fact)  # before recording: in lock step our answer may have to wait for the worker's
         for name, decisions in decided:
             self._say(name, fact, decisions)
         self._metrics.step_seconds.observe(took_s)
-        self._metrics.heard(type(fact.event).__name__)
+        self._metrics.heard(fact)
+
+    def _listen(self, facts: Sequence[Fact | Heard]) -> None:
+        if self._listener is not None:
+            for fact in facts:
+                if type(fact.event) in self._listens:
+                    self._listener.hear(fact)
 
     def _advance(self, pos: int) -> None:
         self.heard = pos
@@ -298,8 +320,6 @@ class Runner:
         for follower in self.followers.values():
             if follower.heard < pos:
                 follower.skip(pos)
-        self._metrics.position.set(pos)
-        self._metrics.lag_facts.set(max(0, self.inbox.head - pos))
 
     # ---- record ----------------------------------------------------------------------------------------------
 
@@ -344,7 +364,7 @@ class Runner:
         if not receipt.ok:
             raise ServiceStopped(f"{author}'s answer to {answer.cause} was refused: {receipt.refusal} {receipt.detail}")
         for draft, pos in zip(answer.facts, receipt.positions, strict=True):
-            self._metrics.said(type(draft.event).__name__)
+            self._metrics.said(draft.event)
             logs.decision(
                 self._logger, pos=pos, cause=answer.cause, author=author, event=draft.event, outcome="recorded"
             )
@@ -364,10 +384,13 @@ class Runner:
         self._spawn(self._work(worker, fact.pos, job))
 
     async def _work(self, worker: Worker, pos: int, job: Any) -> None:
+        started_s = time.perf_counter()
         if self._realm is Realm.REPLAY:
             found = await asyncio.to_thread(worker.run, job)  # all wait for it anyway: a child would only cost time
         else:
             found = await run_in_child(worker.run, job)
+        if worker.timed_as:
+            self._metrics.distribution(worker.timed_as).observe(time.perf_counter() - started_s)
         await self.append(worker.author, Answer(pos, tuple(Draft(event) for event in found)))
 
     # ---- shared ----------------------------------------------------------------------------------------------

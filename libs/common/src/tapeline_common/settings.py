@@ -180,6 +180,21 @@ class BanditTable(Table, frozen=True):
     floor: float = 0.005
 
 
+class RetentionTable(Table, frozen=True):
+    """How much is kept of what is not the tape. The tape itself is kept whole, always.
+
+    Attributes:
+        log_size_mib: a service's log is moved aside once it is larger; ``log_files`` of those are kept.
+        mirror_size_mib: the JetStream mirror forgets its oldest facts beyond this.
+        mirror_age_days: and those older than this; 0 means any age.
+    """
+
+    log_size_mib: int = 10
+    log_files: int = 5
+    mirror_size_mib: int = 1_024
+    mirror_age_days: int = 0
+
+
 class Settings(Table, frozen=True):
     run: RunTable = RunTable()
     feed: FeedTable = FeedTable()
@@ -187,6 +202,7 @@ class Settings(Table, frozen=True):
     risk: RiskTable = RiskTable()
     regime: RegimeTable = RegimeTable()
     bandit: BanditTable = BanditTable()
+    retention: RetentionTable = RetentionTable()
     instrument: tuple[InstrumentTable, ...] = ()
     calendar: tuple[CalendarTable, ...] = ()
     strategy: tuple[StrategyTable, ...] = ()
@@ -276,6 +292,9 @@ def _wrong_numbers(settings: Settings) -> Iterator[Wrong]:
     ):
         if not low <= getattr(bandit, key) <= high:
             yield f"bandit.{key}", getattr(bandit, key), f"use a number from {low:g} to {high:g}"
+    for key, least in (("log_size_mib", 1), ("log_files", 1), ("mirror_size_mib", 16), ("mirror_age_days", 0)):
+        if getattr(settings.retention, key) < least:
+            yield f"retention.{key}", getattr(settings.retention, key), f"use {least} or more"
 
 
 def _wrong_costs(settings: Settings) -> Iterator[Wrong]:
@@ -375,6 +394,15 @@ class Environment(msgspec.Struct, frozen=True):
         tape: the name that makes this tape's client order ids unique; drawn once by the launcher.
         parent: pid of a launcher with which this process ends, 0 if it has none.
         plan_file: JSON of who hears and may answer what in a replay (ledger only).
+        nats_monitor_url: where the NATS server tells how it is, such as ``http://127.0.0.1:8222`` (ledger only); empty:
+            it is not asked.
+        disks: volumes whose free space is watched, as ``name=path,name=path`` (ledger only).
+        notifier_port: where the notifier takes Alertmanager's alerts; 0 if it takes none.
+        notifier_token_file: file with the bearer token that whoever sends alerts must show.
+        notifier_folder: where the notifier keeps its messages and how far it is.
+        destinations_file: TOML file of who is told what (``destinations``); a secret, its URLs hold passwords.
+        watchdog_s: how long the alert that always fires may be missing before the notifier says so; 0: for ever.
+        log_file: file that standard error goes to, if somebody moves it aside when it is large.
     """
 
     config: str = CONFIG_NAME
@@ -389,7 +417,16 @@ class Environment(msgspec.Struct, frozen=True):
     parent: int = 0
     realm: Realm = Realm.LIVE
     metrics_port: int = 0
+    nats_monitor_url: str = ""
+    disks: str = ""
     log_level: str = "info"
+    notifier_port: int = 0
+    notifier_host: str = "127.0.0.1"
+    notifier_token_file: str = ""
+    notifier_folder: str = "notifier"
+    destinations_file: str = ""
+    watchdog_s: float = 0.0
+    log_file: str = ""
 
 
 def environment(variables: dict[str, str]) -> Environment:
@@ -405,3 +442,16 @@ def environment(variables: dict[str, str]) -> Environment:
         field = str(trouble).rpartition("`$.")[2].rstrip("`")
         variable = f"TAPELINE_{field.upper()}"
         raise ConfigurationInvalid(f"{variable}={given.get(field)!r}: {trouble}") from trouble
+
+
+def volumes(disks: str) -> dict[str, Path]:
+    """``Environment.disks`` as name → path. Raises ``ConfigurationInvalid``."""
+    found: dict[str, Path] = {}
+    for part in filter(None, disks.split(",")):
+        name, separator, path = part.strip().partition("=")
+        if not (name and separator and path) or name in found:
+            raise ConfigurationInvalid(
+                f"TAPELINE_DISKS={disks!r}: {part!r} is not one of name=path, each name once; such as data=/"
+            )
+        found[name] = Path(path)
+    return found

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 from rich.table import Table
 
-from tapeline_common.events import EquityMarked, OrderFilled, OrderSubmitted, TradingHalted, TradingResumed
+from tapeline_common.events import EquityMarked, Event, OrderFilled, OrderSubmitted, TradingHalted, TradingResumed
 from tapeline_common.operator_client import OperatorClient
-from tapeline_common.tape import ReadRequest, read_all
+from tapeline_common.tape import ReadRequest, TapeReader
 from tapeline_common.wire import decode_fact
 
 LISTEN_S = 2.0
@@ -32,28 +32,50 @@ class Status(msgspec.Struct, frozen=True):
     chain: dict[str, Any] = {}
 
 
-async def gather_status(client: OperatorClient) -> Status:
-    """Ask the ledger and listen to the services. Raises ``TapeUnavailable``."""
-    heard = await client.progress(client.running.services, LISTEN_S)
-    head = (await client.tape.read(ReadRequest(after=0, limit=1))).head
-    orders = fills = trades = 0
-    equity, trading = "-", "running"
-    for fact in map(decode_fact, await read_all(client.tape, types=_COUNTED)):
-        match fact.event:
+class Counts:
+    """What has been counted of one growing tape, so that who looks every second reads only what is new."""
+
+    def __init__(self) -> None:
+        self._through = 0
+        self._orders = self._fills = self._trades = 0
+        self._equity, self._trading = "-", "running"
+
+    async def gather(self, client: OperatorClient) -> Status:
+        """Ask the ledger and listen to the services. Raises ``TapeUnavailable``."""
+        heard = await client.progress(client.running.services, LISTEN_S)
+        head = await self._count(client.tape)
+        services = {name: heard.get(name, 0) for name in client.running.services}
+        return Status(head, self._orders, self._fills, self._trades, self._equity, self._trading, services)
+
+    async def _count(self, tape: TapeReader) -> int:
+        """Take in what was recorded since the last time. Returns the head."""
+        while True:
+            page = await tape.read(ReadRequest(self._through, limit=5000, types=_COUNTED))
+            for payload in page.facts:
+                self._take(decode_fact(payload).event)
+            self._through = page.through
+            if page.through >= page.head:
+                return page.head
+
+    def _take(self, event: Event) -> None:
+        match event:
             case OrderSubmitted():
-                orders += 1
+                self._orders += 1
             case OrderFilled():
-                fills += 1
+                self._fills += 1
             case EquityMarked(equity=marked):
-                equity = f"{marked:.2f}"
+                self._equity = f"{marked:.2f}"
             case TradingHalted(reason=reason):
-                trading = f"halted ({reason})"
+                self._trading = f"halted ({reason})"
             case TradingResumed():
-                trading = "running"
+                self._trading = "running"
             case _:
-                trades += 1
-    services = {name: heard.get(name, 0) for name in client.running.services}
-    return Status(head, orders, fills, trades, equity, trading, services)
+                self._trades += 1
+
+
+async def gather_status(client: OperatorClient) -> Status:
+    """One look at the whole tape. Raises ``TapeUnavailable``."""
+    return await Counts().gather(client)
 
 
 def status_table(status: Status) -> Table:

@@ -62,6 +62,7 @@ class TapeFile:
     """A tape in a file. Raises ``TapeFileUnreadable`` if there is none, ``TapeDamaged`` from reads.
 
     Attributes:
+        attachment: bytes that were written with the file and say nothing of the facts; usually none.
         segments: whole ones, gapless from position 1.
         ending: whether the run that wrote the file came to its end.
         size: bytes of the file when it was opened; ``whole`` of them are segments that can be read.
@@ -75,7 +76,10 @@ class TapeFile:
             raise TapeFileUnreadable(f"{path} cannot be read ({trouble.strerror})") from trouble
         try:
             self.size = os.fstat(self._file.fileno()).st_size
-            self.segments, self.ending, self.whole = self._find_segments(form.check_head(self._at(0, 4096)))
+            start = form.check_head(self._at(0, 4096))
+            self.attachment = self._read_attachment(start)
+            start += len(form.attachment_frame(self.attachment))
+            self.segments, self.ending, self.whole = self._find_segments(start)
         except form.NoTapeFile as trouble:
             self._file.close()
             raise TapeFileUnreadable(f"{path}: {trouble}") from trouble
@@ -192,6 +196,12 @@ class TapeFile:
                 raise _damaged(self.segments[index], f"a fact cannot be decoded: {trouble}") from trouble
             self._labelled = (index, labels)
         return self._labelled[1]
+
+    def _read_attachment(self, offset: int) -> bytes:
+        length = form.attachment_bytes(self._at(offset, form.FRAME_HEAD_BYTES))
+        if not length:
+            return b""
+        return form.read_attachment(self._at(offset, min(length, form.LARGEST_ATTACHMENT + 4096)))
 
     def _find_segments(self, offset: int) -> tuple[tuple[Segment, ...], Ending, int]:
         """Segments from ``offset`` on, how the file ends and how much of it is whole: from the end, else by walking."""

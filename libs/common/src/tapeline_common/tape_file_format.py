@@ -1,6 +1,7 @@
 """The bytes of a tape file: Zstandard frames of facts, one JSON object a line, with what describes them in between.
 
     head       skippable frame: which format this is
+    attachment skippable frame, only in files that have one: bytes that say nothing of the facts, and their checksum
     segment    skippable frame: what follows (``Segment``), then one Zstandard frame: facts, each ended by a newline
     ...        segments, gapless from position 1
     end        skippable frame: head hash and all segments again (``End``), then its own checksum and length
@@ -30,10 +31,13 @@ LARGEST_SEGMENT = 1 << 30
 """Bytes of facts that a segment may claim to hold, so that a damaged file cannot ask for all memory."""
 
 _SKIPPABLE = struct.Struct("<II")
-_HEAD, _SEGMENT, _END = 0x184D2A50, 0x184D2A51, 0x184D2A52
-"""Three of the sixteen numbers that RFC 8878, section 3.1.2, sets aside for what a decoder is to pass over."""
+_HEAD, _SEGMENT, _END, _ATTACHMENT = 0x184D2A50, 0x184D2A51, 0x184D2A52, 0x184D2A53
+"""Four of the sixteen numbers that RFC 8878, section 3.1.2, sets aside for what a decoder is to pass over."""
 
 FRAME_HEAD_BYTES = _SKIPPABLE.size
+_CHECKSUM = struct.Struct("<I")
+
+LARGEST_ATTACHMENT = 1 << 24
 _FOOTER = struct.Struct("<II8s")
 _FOOTER_MARK = b"TAPE-END"
 
@@ -168,6 +172,28 @@ def read_segment(frame: bytes) -> Segment | None:
         return None
     sane = segment.facts > 0 and 0 < segment.size <= LARGEST_SEGMENT and segment.packed > 0
     return segment if sane and segment_frame(segment) == frame else None
+
+
+def attachment_frame(content: bytes) -> bytes:
+    """What is written between the head and the first segment; nothing for no content."""
+    assert len(content) <= LARGEST_ATTACHMENT, f"an attachment of {len(content)} bytes; at most {LARGEST_ATTACHMENT}"
+    return _skippable(_ATTACHMENT, content + _CHECKSUM.pack(zlib.crc32(content))) if content else b""
+
+
+def attachment_bytes(start: bytes) -> int:
+    """Length of the attachment's frame that begins with these ``FRAME_HEAD_BYTES``; 0 if another frame begins here."""
+    if len(start) != FRAME_HEAD_BYTES:
+        return 0
+    magic, length = _SKIPPABLE.unpack(start)
+    return FRAME_HEAD_BYTES + int(length) if magic == _ATTACHMENT else 0
+
+
+def read_attachment(frame: bytes) -> bytes:
+    """The content of an attachment's frame. Raises ``NoTapeFile`` if it was changed or cut."""
+    content = frame[FRAME_HEAD_BYTES : -_CHECKSUM.size]
+    if not content or attachment_frame(content) != frame:
+        raise NoTapeFile("what is attached to its head was changed or cut: take another copy of the file")
+    return content
 
 
 def check_head(start: bytes) -> int:

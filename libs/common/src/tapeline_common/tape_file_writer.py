@@ -32,6 +32,7 @@ from tapeline_common.tape_file_format import (
     Envelope,
     NoTapeFile,
     Segment,
+    attachment_frame,
     check_head,
     end_frame,
     pack,
@@ -57,11 +58,14 @@ class TapeWriter:
     Args:
         path: where; its folder must exist.
         replace: overwrite a tape file that is there. Any other kind of file is never overwritten.
+        attachment: bytes to be kept with the facts; see ``tape_file_format``.
 
     Raises ``RecordingRefused`` at once, and ``RecordingFailed`` from any later call when the disk fails.
     """
 
-    def __init__(self, path: Path, *, replace: bool = False, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(
+        self, path: Path, *, replace: bool = False, segment_bytes: int = SEGMENT_BYTES, attachment: bytes = b""
+    ) -> None:
         self.path = path
         self._file = _opened(path, replace)
         self._segment_bytes = segment_bytes
@@ -73,7 +77,7 @@ class TapeWriter:
         self._closed = False
         self._queue: queue.Queue[tuple[bytearray, bytes] | None] = queue.Queue(QUEUED_SEGMENTS)
         self._thread = threading.Thread(target=self._work, name=f"tape file {path.name}", daemon=True)
-        self._write(HEAD)
+        self._write(HEAD + attachment_frame(attachment))
         if self._failure is not None:
             self._file.close()
             raise RecordingRefused(f"{path} cannot be written ({self._failure.strerror})") from self._failure

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 from tapeline_common.core import Core
 from tapeline_common.events import SAYS, Event
+from tapeline_common.measures import NOTHING, Measures
+from tapeline_common.wire import Fact, Heard
 
 
 class Door(Protocol):
@@ -31,12 +33,24 @@ class Adapter(Protocol):
     async def run(self, door: Door) -> None: ...
 
 
+class Listener(Protocol):
+    """Hears facts and says none: what a service without a core is made of."""
+
+    @property
+    def hears(self) -> tuple[type[Event], ...]:
+        """The types it is given."""
+
+    def hear(self, fact: Fact | Heard) -> None:
+        """Take the next fact, in position order, from the first of the tape on. An exception stops the service."""
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
     """Slow work (model fitting) asked for by a fact; what it finds comes back as facts of its own author.
 
     ``prepare`` runs at the asking fact's position and takes what is needed out of the core's state; ``run`` gets only
-    that, so it may happen in another process and must be deterministic.
+    that, so it may happen in another process and must be deterministic. ``timed_as`` names the histogram of the
+    service's measures that its runs are timed by; empty: they are not.
     """
 
     author: str
@@ -44,6 +58,7 @@ class Worker:
     core: str
     prepare: Callable[[Any, Any], Any]
     run: Callable[[Any], Sequence[Event]]
+    timed_as: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +69,8 @@ class Service:
         name: folder, package suffix, compose service, metric label: the same one word.
         adapters: makes (core name, adapter) pairs from the settings; called once, when the service starts.
         process: runs the service instead of the ordinary follower; the ledger's, which is the sequencer.
+        measures: what is exposed about this service beside what all services expose. An adapter that is
+            ``measures.Told`` tells its own numbers.
     """
 
     name: str
@@ -62,6 +79,7 @@ class Service:
     adapters: Callable[[Any], Sequence[tuple[str, Adapter]]] | None = None
     adapter_authors: tuple[str, ...] = ()
     process: Callable[[Any], Awaitable[None]] | None = None
+    measures: Measures = NOTHING
 
     @property
     def authors(self) -> tuple[str, ...]:

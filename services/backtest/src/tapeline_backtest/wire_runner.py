@@ -87,7 +87,8 @@ def run_wire(
 async def _run(
     script: Iterable[Outside], place: Path, config: Path, progress: Progress | None
 ) -> tuple[list[bytes], float]:
-    services = {name: service for name, service in installed_services().items() if name != "marketdata"}
+    # The backtest speaks as marketdata. A service without cores answers nothing, so a replay does not wait for it.
+    services = {name: each for name, each in installed_services().items() if name != "marketdata" and each.cores}
     stack = Stack(place, config, realm=Realm.REPLAY, plan=plan_of(services.values()), log_level="warning")
     stack.services = services
     try:

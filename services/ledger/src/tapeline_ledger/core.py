@@ -118,6 +118,11 @@ def exposure(state: State) -> Decimal:
     return _holdings(state)[1]
 
 
+def net_exposure(state: State) -> Decimal:
+    """What all positions are worth in account currency at last prices, short ones below zero."""
+    return _holdings(state)[0]
+
+
 def marked(state: State, time_ns: int) -> EquityMarked:
     """Cash, equity and exposure as they stand, as a fact."""
     held, gross = _holdings(state)
@@ -127,7 +132,12 @@ def marked(state: State, time_ns: int) -> EquityMarked:
 
 def closed_trade(state: State, fill: OrderFilled, pos: int) -> TradeClosed | None:
     """The trade that this fill, counted at this position, closed."""
-    return state.closed if _counted_now(state, fill, pos) else None
+    return state.closed if is_counted_at(state, fill, pos) else None
+
+
+def is_counted_at(state: State, fill: OrderFilled, pos: int) -> bool:
+    """Whether the fill at this position was posted; a repeated one, or one of an unlisted instrument, is not."""
+    return state.counted.get((fill.order, fill.trade_id)) == pos
 
 
 def inventory(state: State) -> dict[str, Decimal]:
@@ -193,7 +203,7 @@ def hour_mark(state: State, _event: Event, stamp: Stamp) -> Sequence[Event]:
 def report_fill(state: State, event: OrderFilled, stamp: Stamp) -> Sequence[Event]:
     """Say the position after the fill, the trade it closed, and equity; nothing for a fill counted before."""
     facts: list[Event] = [*state.marks] if state.marked_pos == stamp.pos else []
-    if not _counted_now(state, event, stamp.pos):
+    if not is_counted_at(state, event, stamp.pos):
         return facts
     position = state.books.positions[event.instrument][event.strategy]
     facts.append(
@@ -248,10 +258,6 @@ def reconcile(state: State, event: BalanceReported, _stamp: Stamp) -> Sequence[E
         if difference:
             differences[currency] = tidy(difference)
     return (BooksReconciled(event.venue, differences),)
-
-
-def _counted_now(state: State, fill: OrderFilled, pos: int) -> bool:
-    return state.counted.get((fill.order, fill.trade_id)) == pos
 
 
 # ---- evolvers ----------------------------------------------------------------------------------------------------

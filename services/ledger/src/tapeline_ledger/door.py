@@ -8,6 +8,7 @@ NATS's business; whether a loosening request is the operator's is checked by its
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from tapeline_common import subjects
-from tapeline_common.control_request import ControlReply, Refused, event_of, judge
+from tapeline_common.control_request import Action, ControlReply, Refused, event_of, judge
 from tapeline_common.events import PromotionRequested, ResumeRequested, RollbackRequested, StrategyEnableRequested
 from tapeline_common.nats_client import BusError, NatsClient
 from tapeline_common.nats_protocol import Message
@@ -31,6 +32,12 @@ ACKNOWLEDGE_S = 2.0
 SILENT_S = 5.0
 """A service that said nothing for so long is not waited for; it is listed as not having heard."""
 
+VERBS = tuple(Action)
+UNKNOWN_VERB = "unknown"
+"""Under this name requests are counted whose action there is not."""
+
+RECORDED, REFUSED = "recorded", "refused"
+
 LOOSENING = (ResumeRequested, StrategyEnableRequested, PromotionRequested, RollbackRequested)
 
 
@@ -42,6 +49,7 @@ class Door:
         public_key: the operator's signing key; only its holder can loosen anything.
         last_sequence: highest sequence of a recorded loosening request, so that none works twice.
         heard: service → (position, when it said so by the event loop's clock).
+        requests, refusals: what came, by action and whether it was recorded, and why it was not.
     """
 
     client: NatsClient
@@ -51,6 +59,8 @@ class Door:
     logger: structlog.typing.FilteringBoundLogger
     last_sequence: int = 0
     heard: dict[str, tuple[int, float]] = field(default_factory=dict)
+    requests: Counter[tuple[str, str]] = field(default_factory=Counter)
+    refusals: Counter[ControlRefusal] = field(default_factory=Counter)
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
     _answering: set[asyncio.Task[None]] = field(default_factory=set)
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -60,6 +70,11 @@ class Door:
         self.last_sequence = await last_sequence(store)
         await self.client.listen(subjects.PROGRESS_ALL, self._on_progress)
         await self.client.listen(subjects.CONTROL_ALL, self._on_request)
+
+    def ages_s(self) -> dict[str, float]:
+        """Service → seconds since it last said how far it has heard."""
+        now_s = asyncio.get_running_loop().time()
+        return {name: now_s - when for name, (_, when) in self.heard.items()}
 
     def _on_progress(self, message: Message) -> None:
         progress = decode_progress(message.data)
@@ -80,12 +95,19 @@ class Door:
         action = message.subject.removeprefix(subjects.CONTROL)
         async with self._one_at_a_time:
             reply = await self._record(action, message.data)
+        self._count(reply)
         self.logger.info("control", action=action, position=reply.position, outcome=reply.refusal or "recorded")
         if reply.position:
             reply = await self._acknowledged(reply)
         if message.reply:
             with suppress(BusError):  # what took effect can be read off the tape as well
                 await self.client.publish(message.reply, encode(reply))
+
+    def _count(self, reply: ControlReply) -> None:
+        verb = reply.action if reply.action in VERBS else UNKNOWN_VERB
+        self.requests[verb, REFUSED if reply.refusal else RECORDED] += 1
+        if reply.refusal:
+            self.refusals[reply.refusal] += 1
 
     async def _record(self, action: str, body: bytes) -> ControlReply:
         now_ns = self.now_ns()

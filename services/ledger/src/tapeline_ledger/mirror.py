@@ -8,6 +8,9 @@ Between two looks what is new is only published: a stream that changed meanwhile
 The stream does not listen on ``tape.>`` itself: a fact announced twice or never would shift every sequence after it. It
 listens on ``mirror.tape.>`` and stores under the name ``tape.>``, so healing is never seen by those who follow the
 tape. Trouble here is counted and reported, and never stops trading.
+
+It is bounded: beyond its limits the oldest facts go, which leaves the sequences of the others alone. A stream that is
+made anew begins where a full one would, so that years of facts are not sent to be thrown away.
 """
 
 from __future__ import annotations
@@ -20,13 +23,22 @@ from typing import Any
 import msgspec
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig, SubjectTransform
+from nats.js.api import (
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+    StreamInfo,
+    StreamState,
+    SubjectTransform,
+)
 from nats.js.errors import APIError, NotFoundError
 
 from tapeline_common import subjects
 from tapeline_common.events import Event
 from tapeline_common.nats_client import BusError, NatsClient
 from tapeline_common.nats_protocol import header_block
+from tapeline_common.settings import RetentionTable
 from tapeline_common.wire import Fact, decode_fact
 from tapeline_ledger.store import Store
 
@@ -43,19 +55,43 @@ GATHER_S = 0.02
 
 KEPT_SUBJECTS = 10_000
 
+LEAST_BYTES_PER_FACT = 256
+"""A stored message is larger than this, so no more of them than this fit into a stream of a given size."""
+
+DAY_S = 86_400.0
+
 _EXPECTED_LAST = "Nats-Expected-Last-Sequence"
 _HEADER = header_block(_EXPECTED_LAST, "%d")
 
 
-def stream_config() -> StreamConfig:
-    """Append-only by configuration: no client may delete or purge messages of the stream."""
+@dataclass(frozen=True, slots=True)
+class MirrorLimits:
+    """How much the stream holds. ``most_age_s`` 0 means any age."""
+
+    most_bytes: int = 2**30
+    most_age_s: float = 0.0
+
+    @classmethod
+    def of(cls, retention: RetentionTable) -> MirrorLimits:
+        return cls(retention.mirror_size_mib * 2**20, retention.mirror_age_days * DAY_S)
+
+
+def stream_config(limits: MirrorLimits, first: int = 1) -> StreamConfig:
+    """Append-only by configuration: no client may delete or purge messages, only the limits make it forget.
+
+    Args:
+        first: sequence of the first message.
+    """
     return StreamConfig(
         name=subjects.MIRROR_STREAM,
         description="Mirror of the tape: sequence = position. Written by the ledger; the log in Postgres is the truth.",
         subjects=[PREFIX + subjects.TAPE],
         subject_transform=SubjectTransform(src=PREFIX + subjects.TAPE, dest=subjects.TAPE),
         retention=RetentionPolicy.LIMITS,
-        discard=DiscardPolicy.NEW,
+        discard=DiscardPolicy.OLD,
+        max_bytes=limits.most_bytes,
+        max_age=limits.most_age_s,
+        first_seq=first if first > 1 else None,
         storage=StorageType.FILE,
         num_replicas=1,
         deny_delete=True,
@@ -83,13 +119,19 @@ class Mirror:
     """
 
     def __init__(
-        self, client: NatsClient, streams: JetStreamContext, store: Store, report: Callable[[str], None]
+        self,
+        client: NatsClient,
+        streams: JetStreamContext,
+        store: Store,
+        report: Callable[[str], None],
+        limits: MirrorLimits,
     ) -> None:
         self.state = MirrorState()
         self._client = client
         self._store = store
         self._report = report
         self._streams = streams
+        self._limits = limits
         self._woken = asyncio.Event()
         self._subjects: dict[tuple[type[Event], str], str] = {}
 
@@ -154,19 +196,41 @@ class Mirror:
         try:
             info = await self._streams.stream_info(subjects.MIRROR_STREAM)
         except NotFoundError:
-            info = await self._streams.add_stream(stream_config())
+            info = await self._make()
         last = info.state.last_seq
-        if last and not await self._is_copy(last):
+        if last and not await self._is_copy(info.state):
             self._report(f"the mirror's last message is not fact {last} of the log; making the stream anew")
             await self._streams.delete_stream(subjects.MIRROR_STREAM)
-            info = await self._streams.add_stream(stream_config())
+            info = await self._make()
             self.state.healed += 1
             self.state.pos = last = info.state.last_seq
+        await self._keep_limits(info.config)
         return last
 
-    async def _is_copy(self, last: int) -> bool:
+    async def _make(self) -> StreamInfo:
+        """A new stream, from the first fact on that a full one could still hold."""
+        fits = self._limits.most_bytes // LEAST_BYTES_PER_FACT
+        return await self._streams.add_stream(stream_config(self._limits, max(1, self._store.head.pos - fits + 1)))
+
+    async def _keep_limits(self, config: StreamConfig) -> None:
+        """Change a stream that was made under other limits; it forgets at once what is beyond the new ones."""
+        limits = self._limits
+        if (config.max_bytes, config.max_age or 0.0, config.discard) == (
+            limits.most_bytes,
+            limits.most_age_s,
+            DiscardPolicy.OLD,
+        ):
+            return
+        await self._streams.update_stream(
+            config.evolve(max_bytes=limits.most_bytes, max_age=limits.most_age_s, discard=DiscardPolicy.OLD)
+        )
+
+    async def _is_copy(self, state: StreamState) -> bool:
+        last = state.last_seq
         if last > self._store.head.pos:
             return False
+        if not state.messages:
+            return True  # all of it was older than the limit
         ours = await self._store.payloads_after(last - 1, 1)
         theirs = await self._streams.get_msg(subjects.MIRROR_STREAM, last, direct=True)
         return theirs.data == ours[0]

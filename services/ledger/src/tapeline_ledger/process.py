@@ -15,31 +15,36 @@ from typing import Any
 import msgspec
 from nats.aio.client import Client
 
+from tapeline_common.bus import client_state
 from tapeline_common.calendars import session_openings
 from tapeline_common.events import Event
 from tapeline_common.frames import FramePlan
-from tapeline_common.metrics import Metrics
+from tapeline_common.metrics_common import BUS
 from tapeline_common.nats_client import NatsClient
 from tapeline_common.opening import CONFIGURATION, changed, opening_facts
 from tapeline_common.process import Process, connect, connect_live, settle_memory
 from tapeline_common.service import ServiceStopped
+from tapeline_common.settings import volumes
 from tapeline_common.tape import ReadRequest
 from tapeline_common.values import Realm
 from tapeline_common.version import code_version
 from tapeline_common.wire import Answer, Draft, decode_fact
+from tapeline_ledger.chain_watch import ChainWatch
 from tapeline_ledger.core import CORE
 from tapeline_ledger.door import Door
+from tapeline_ledger.inspection import Inspection
+from tapeline_ledger.mirror import MirrorLimits
 from tapeline_ledger.replay_server import ReplayServer
 from tapeline_ledger.server import Server, serve
 from tapeline_ledger.store import Store
-
-MEASURE_S = 0.5
+from tapeline_ledger.surroundings import Surroundings
 
 
 async def run(process: Process) -> None:
     """Serve until ``process.stop`` is set."""
     env = process.environment
-    store = await Store.open(Path(env.dsn_file).read_text().strip(), _reporter(process))
+    store = await Store.open(_dsn(process), _reporter(process))
+    process.metrics.follow(lambda: (store.head.pos, store.head.pos))
     try:
         if env.realm is Realm.REPLAY:
             await _replay(process, await connect(process), store)
@@ -53,7 +58,7 @@ async def _live(process: Process, store: Store) -> None:
     client = await connect_live(process)
     manager = await connect(process)
     try:
-        measure: asyncio.Task[None] | None = None
+        watching: list[asyncio.Task[None]] = []
         serving: asyncio.Future[Server] = asyncio.get_running_loop().create_future()
         work = asyncio.create_task(
             serve(
@@ -65,22 +70,27 @@ async def _live(process: Process, store: Store) -> None:
                 books=CORE,
                 streams=manager.jetstream(),
                 report=_reporter(process),
+                mirror_limits=MirrorLimits.of(process.settings.retention),
                 started=serving.set_result,
+                metrics=process.metrics,
             )
         )
         try:
             both: set[asyncio.Future[Any]] = {work, serving}
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             if serving.done():
-                await _open(process, client, serving.result(), store)
+                server = serving.result()
+                process.metrics.expose("recorder", lambda: server.recorder)
+                process.metrics.expose("server", lambda: server)
+                await _open(process, client, server, store)
                 settle_memory()
-            measure = asyncio.create_task(_measure(process.metrics, store))
+                watching = _watch(process, store)
             await work
         finally:
             work.cancel()
-            if measure is not None:
-                measure.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+            for task in watching:
+                task.cancel()
+            await asyncio.gather(work, *watching, return_exceptions=True)
     finally:
         await client.close()
         await manager.close()
@@ -95,11 +105,10 @@ async def _replay(process: Process, client: Client, store: Store) -> None:
         books=process.service,
         now_ns=time.time_ns,  # noqa: TID251  (dates progress, which no fact depends on)
     )
-    measure = asyncio.create_task(_measure(process.metrics, store))
+    process.metrics.expose(BUS, lambda: client_state(client))
     try:
         await server.run(process.stop)
     finally:
-        measure.cancel()
         await client.close()
 
 
@@ -120,12 +129,35 @@ async def _open(process: Process, client: NatsClient, server: Server, store: Sto
         logger=process.logger,
     )
     await door.open(store)
+    process.metrics.expose("door", lambda: door)
 
 
-async def _measure(metrics: Metrics, store: Store) -> None:
-    while True:
-        metrics.position.set(store.head.pos)
-        await asyncio.sleep(MEASURE_S)
+def _watch(process: Process, store: Store) -> list[asyncio.Task[None]]:
+    """Verify the log at rest and look at servers and disks, over connections of their own, until cancelled."""
+    env = process.environment
+    chain = ChainWatch(
+        Inspection(_dsn(process)),
+        lambda: store.head,
+        process.logger,
+        time.time_ns,  # noqa: TID251  (dates a verification, which no fact depends on)
+    )
+    surroundings = Surroundings(Inspection(_dsn(process)), env.nats_monitor_url, volumes(env.disks))
+    process.metrics.expose("chain", lambda: chain)
+    process.metrics.tell(surroundings)
+    tasks = [asyncio.create_task(chain.run()), asyncio.create_task(surroundings.run())]
+    for task in tasks:
+        task.add_done_callback(lambda ended: _alarm(process, ended))
+    return tasks
+
+
+def _alarm(process: Process, ended: asyncio.Task[None]) -> None:
+    """Recording goes on without its watchers, but never unnoticed."""
+    if not ended.cancelled() and (trouble := ended.exception()) is not None:
+        process.logger.error("no longer watched", reason=str(trouble), exc_info=trouble)
+
+
+def _dsn(process: Process) -> str:
+    return Path(process.environment.dsn_file).read_text().strip()
 
 
 def _reporter(process: Process) -> Callable[[str], None]:

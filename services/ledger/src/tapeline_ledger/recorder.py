@@ -11,18 +11,21 @@ No NATS here and no SQL: see ``server`` and ``store``. The control door plugs in
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tapeline_common.core import Core
-from tapeline_common.events import Event
+from tapeline_common.events import SAYS, Event
 from tapeline_common.follower import Follower
+from tapeline_common.measures import COUNTS, Distribution
+from tapeline_common.metrics import Metrics
 from tapeline_common.sequencer import Admitted, Recorded, Refused
 from tapeline_common.tape import ReadRequest, Receipt
 from tapeline_common.tape_pages import READ_FACTS, pages
-from tapeline_common.tape_restore import read_said, verified
+from tapeline_common.tape_restore import Said, read_said, verified
 from tapeline_common.values import AppendRefusal, Realm
 from tapeline_common.wire import Answer, Draft, Fact, Heard, decode_fact
 from tapeline_ledger.hardening import fault_of
@@ -36,6 +39,12 @@ MOST_ASKS_WAITING = 50_000
 MOST_TOLD_AT_ONCE = 40
 """Answers and facts of a group that is told before the next one is taken: somebody waits for each, and it takes less
 time than another task would. Telling a larger group costs more than a commit, so both happen together."""
+
+BOOKS = "ledger"
+"""The author whose facts are said in this process."""
+
+UNKNOWN_AUTHOR = "unknown"
+"""Under this name refusals of authors are counted that the tables do not know."""
 
 KEPT_FACTS = 50_000
 """The latest facts are kept at hand, because most answers are about them."""
@@ -81,17 +90,34 @@ class Slot:
 
 @dataclass(slots=True)
 class Counts:
-    """What happened since the start, for metrics."""
+    """What happened since the start, for metrics.
+
+    Attributes:
+        refused: answers that were not recorded, by author and reason.
+        commit_seconds, commit_facts: of each group that was committed.
+        publish_seconds: from the end of a commit until its facts were handed to the bus.
+    """
 
     facts: int = 0
     groups: int = 0
-    refused: Counter[AppendRefusal] = field(default_factory=Counter)
+    refused: Counter[tuple[str, AppendRefusal]] = field(default_factory=Counter)
+    commit_seconds: Distribution = field(default_factory=Distribution)
+    commit_facts: Distribution = field(default_factory=lambda: Distribution(COUNTS))
+    publish_seconds: Distribution = field(default_factory=Distribution)
 
 
 class Recorder:
     """The one place where facts enter the tape. Make it with ``start``, then ``run`` it."""
 
-    def __init__(self, store: Store, gate: Gate, realm: Realm, bus: Bus, now_ns: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        gate: Gate,
+        realm: Realm,
+        bus: Bus,
+        now_ns: Callable[[], int],
+        metrics: Metrics | None = None,
+    ) -> None:
         self.store = store
         self.counts = Counts()
         self._gate = gate
@@ -106,6 +132,7 @@ class Recorder:
         self._books_hear: frozenset[type[Event]] = frozenset()
         self._telling: asyncio.Task[None] | None = None
         self._finished = asyncio.Event()
+        self._metrics = metrics or Metrics("ledger")
 
     @classmethod
     async def start(
@@ -117,22 +144,30 @@ class Recorder:
         now_ns: Callable[[], int],
         plan: Plan | None = None,
         books: Core[Any] | None = None,
+        metrics: Metrics | None = None,
     ) -> Recorder:
         """Take over the head of the log; ``plan`` is required in the replay realm and refused in the live one."""
+        started_s = time.perf_counter()
         assert (plan is not None) == (realm is Realm.REPLAY), "a plan belongs to the replay realm, and only there"
         sequencer = await store.load(realm)
         gate: Gate = FreeRunning(sequencer)
         if plan is not None:
             after = max(0, max(sequencer.answered.values(), default=0) - 1)
             gate = LockStep(sequencer, plan, [fact async for fact in _facts_after(store, after)])
-        recorder = cls(store, gate, realm, bus, now_ns)
+        recorder = cls(store, gate, realm, bus, now_ns, metrics)
         if books is not None:
             await recorder._restore_books(books)
+        recorder._metrics.restored(time.perf_counter() - started_s)
         return recorder
 
     @property
     def head(self) -> int:
         return self.store.head.pos
+
+    @property
+    def head_time_ns(self) -> int:
+        """Stamp of the last fact: the tape's stamps never fall. 0 on an empty tape."""
+        return self._gate.sequencer.clock_ns
 
     @property
     def settled(self) -> int:
@@ -159,7 +194,7 @@ class Recorder:
         for index, answer in enumerate(answers):
             refused = answer if isinstance(answer, Receipt) else self._refuse_at_the_door(answer, local)
             if refused is not None:
-                self._count_refusal(refused)
+                self._count_refusal(author, refused)
                 request.settle(index, refused)
             elif isinstance(answer, Answer):
                 queue.append(Ask(author, answer, Slot(request, index)))
@@ -213,34 +248,44 @@ class Recorder:
         judged = self._gate.advance(self._now_ns())
         new = [recorded for _, result in judged if isinstance(result, Admitted) for recorded in result.new]
         if new:
+            started_s = time.perf_counter()
             try:
                 await self.store.append(new)
             except CommitRefused as refused:
                 await self._after_refused_commit(judged, refused)
                 return
+            self._count_commit(len(new), time.perf_counter() - started_s)
+        committed_s = time.perf_counter()
         await self._told()
         is_small = len(judged) + len(new) <= MOST_TOLD_AT_ONCE
         if is_small:
-            self._tell(judged, new)
+            self._tell(judged, new, committed_s)
         if new:
-            self._recent.extend([recorded.fact for recorded in new])
-            self.counts.facts += len(new)
-            self.counts.groups += 1
-            self._tell_books([recorded.fact for recorded in new])
+            facts = [recorded.fact for recorded in new]
+            self._recent.extend(facts)
+            self._tell_books(facts)
         if not is_small:
-            self._telling = asyncio.create_task(self._tell_later(judged, new))
+            self._telling = asyncio.create_task(self._tell_later(judged, new, committed_s))
 
-    def _tell(self, judged: Sequence[Judged], new: Sequence[Recorded]) -> None:
+    def _tell(self, judged: Sequence[Judged], new: Sequence[Recorded], committed_s: float) -> None:
         """Announce, then reply."""
         if new:
             self._bus.announce(new)
         for ask, result in judged:
             self._settle(ask, result)
         self._bus.finished(new)
+        if new:
+            self.counts.publish_seconds.observe(time.perf_counter() - committed_s)
 
-    async def _tell_later(self, judged: Sequence[Judged], new: Sequence[Recorded]) -> None:
+    async def _tell_later(self, judged: Sequence[Judged], new: Sequence[Recorded], committed_s: float) -> None:
         """``_tell`` while the next group is on its way to the disk."""
-        self._tell(judged, new)
+        self._tell(judged, new, committed_s)
+
+    def _count_commit(self, facts: int, took_s: float) -> None:
+        self.counts.facts += facts
+        self.counts.groups += 1
+        self.counts.commit_facts.observe(facts)
+        self.counts.commit_seconds.observe(took_s)
 
     async def _told(self) -> None:
         """Wait until the last group is told; raises what went wrong there."""
@@ -281,12 +326,12 @@ class Recorder:
             ask.ticket.settle(Receipt(positions=result.positions))
         else:
             receipt = Receipt(refusal=result.reason, detail=result.detail)
-            self._count_refusal(receipt)
+            self._count_refusal(ask.author, receipt)
             ask.ticket.settle(receipt)
 
-    def _count_refusal(self, receipt: Receipt) -> None:
+    def _count_refusal(self, author: str, receipt: Receipt) -> None:
         if receipt.refusal is not None:
-            self.counts.refused[receipt.refusal] += 1
+            self.counts.refused[author if author in SAYS else UNKNOWN_AUTHOR, receipt.refusal] += 1
 
     async def _restore_books(self, core: Core[Any]) -> None:
         """Bring the books to the head and put the answers they owe into the first group.
@@ -297,30 +342,49 @@ class Recorder:
         said = await read_said(self.store.read, core.name)
         self._books = books
         self._books_hear = frozenset(core.hears)
-        async for through, facts in verified(self.store.read, {event.__name__ for event in core.hears}, [said]):
+        self._metrics.bind({core.name: books.state})
+        names = {event.__name__ for event in (*core.hears, *self._metrics.hears)}
+        async for through, facts in verified(self.store.read, names, [said]):
             if through <= said.last_answered:
                 books.recall_all(facts, said.answers)
-                continue
-            for fact in facts:
-                if fact.pos <= said.last_answered:
-                    books.recall(fact, said.answers.get(fact.pos, ()))
-                elif type(fact.event) in self._books_hear:
-                    self._hear_for_books(fact)
+            else:
+                self._restore_each(books, facts, said)
+            self._metrics.recalled(facts)
+
+    def _restore_each(self, books: Follower[Any], facts: Sequence[Heard], said: Said) -> None:
+        """Facts of which some are unanswered: one at a time."""
+        for fact in facts:
+            if fact.pos <= said.last_answered:
+                books.recall(fact, said.answers.get(fact.pos, ()))
+            elif type(fact.event) in self._books_hear:
+                self._hear_for_books(fact)
 
     def _tell_books(self, facts: Sequence[Fact]) -> None:
-        if self._books is None:
-            return
+        """Let the books hear what was recorded, and count all of it."""
+        metrics = self._metrics
         for fact in facts:
             if type(fact.event) in self._books_hear:
                 self._hear_for_books(fact)
+            metrics.heard(fact)
+            if fact.author == BOOKS:
+                metrics.said(fact.event)
 
     def _hear_for_books(self, fact: Fact | Heard) -> None:
         """Let the books hear a fact that they have not answered; in lock step silence is said, too."""
         assert self._books is not None
+        started_s = time.perf_counter()
         decisions = self._books.hear(fact)
-        if decisions or self._realm is Realm.REPLAY:
-            answer = Answer(fact.pos, tuple(Draft(event) for event in decisions))
-            self.submit(self._books.core.name, [answer], _must_stand, local=True)
+        said_s = time.perf_counter()
+        self._metrics.step_seconds.observe(said_s - started_s)
+        if not decisions and self._realm is Realm.LIVE:
+            return
+
+        def reply(receipts: tuple[Receipt, ...]) -> None:
+            _must_stand(receipts)
+            self._metrics.append_seconds.observe(time.perf_counter() - said_s)
+
+        answer = Answer(fact.pos, tuple(Draft(event) for event in decisions))
+        self.submit(self._books.core.name, [answer], reply, local=True)
 
 
 def _take(queue: deque[Ask], most: int) -> list[Ask]:

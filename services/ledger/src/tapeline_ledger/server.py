@@ -16,6 +16,7 @@ import msgspec
 from tapeline_common import preceding, subjects
 from tapeline_common.core import Core
 from tapeline_common.events import Event
+from tapeline_common.metrics import Metrics
 from tapeline_common.nats_client import BusError, Listening, NatsClient
 from tapeline_common.nats_protocol import Message, header_block
 from tapeline_common.preceding import Preceding
@@ -32,7 +33,7 @@ from tapeline_common.tape_nats import (
 from tapeline_common.values import AppendRefusal, Realm
 from tapeline_common.wire import Fact
 from tapeline_ledger.lockstep import Plan
-from tapeline_ledger.mirror import Mirror, MirrorState
+from tapeline_ledger.mirror import Mirror, MirrorLimits, MirrorState
 from tapeline_ledger.recorder import Recorder
 from tapeline_ledger.store import Store
 
@@ -52,6 +53,9 @@ STOP_TIMEOUT_S = 5.0
 KEPT_SUBJECTS = 10_000
 PENDING_MESSAGES = 200_000
 PENDING_BYTES = 512 * 1024 * 1024
+
+
+_USUAL_LIMITS = MirrorLimits()
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -101,6 +105,8 @@ class Server:
         books: Core[Any] | None,
         streams: JetStreamContext | None,
         report: Callable[[str], None],
+        mirror_limits: MirrorLimits,
+        metrics: Metrics | None = None,
     ) -> None:
         self.counts = ServerCounts()
         self.recorder: Recorder
@@ -111,8 +117,9 @@ class Server:
         self._plan = plan
         self._now_ns = now_ns
         self._books = books
-        self._mirror = None if streams is None else Mirror(client, streams, store, report)
+        self._mirror = None if streams is None else Mirror(client, streams, store, report, mirror_limits)
         self._report = report
+        self._metrics = metrics
         self._encoder = msgspec.json.Encoder()
         self._subjects: dict[tuple[type[Event], str], str] = {}
         self._outbox: list[tuple[str, bytes, bytes]] = []
@@ -124,6 +131,11 @@ class Server:
     def mirror_state(self) -> MirrorState | None:
         return None if self._mirror is None else self._mirror.state
 
+    @property
+    def announced(self) -> int:
+        """Position of the last fact handed to the bus."""
+        return self._before.through
+
     async def start(self) -> None:
         """Restore from the log, then listen."""
         self.recorder = await Recorder.start(
@@ -133,6 +145,7 @@ class Server:
             now_ns=self._now_ns,
             plan=self._plan,
             books=self._books,
+            metrics=self._metrics,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -301,7 +314,9 @@ async def serve(
     books: Core[Any] | None = None,
     streams: JetStreamContext | None = None,
     report: Callable[[str], None] = lambda _: None,
+    mirror_limits: MirrorLimits = _USUAL_LIMITS,
     started: Callable[[Server], None] = lambda _: None,
+    metrics: Metrics | None = None,
 ) -> None:
     """Run the ledger over a connected client and an opened store until ``stop`` is set.
 
@@ -311,6 +326,7 @@ async def serve(
         streams: manages JetStream over a connection of its own; ``None``: no mirror is kept.
         started: called once the log is restored, with the server: its ``recorder.append_local`` records for the
             control door, its counts are for metrics.
+        metrics: counts every fact that is recorded.
     """
     server = Server(
         client,
@@ -321,6 +337,8 @@ async def serve(
         books=books,
         streams=streams,
         report=report,
+        mirror_limits=mirror_limits,
+        metrics=metrics,
     )
     await server.start()
     started(server)

@@ -6,6 +6,7 @@ from typing import Any
 
 from tapeline_common.wiring import Service
 from tapeline_ledger.core import CORE
+from tapeline_ledger.measures import MEASURES
 
 
 async def run(process: Any) -> None:
@@ -15,4 +16,4 @@ async def run(process: Any) -> None:
     await serve(process)
 
 
-SERVICE = Service(name="ledger", cores=(CORE,), process=run)
+SERVICE = Service(name="ledger", cores=(CORE,), process=run, measures=MEASURES)

@@ -88,6 +88,9 @@ LATERAL (
 facts and not one of all, because fresh memory for megabytes costs more than what is done with it."""
 
 
+_HEAD = "SELECT pos, hash FROM tape ORDER BY pos DESC LIMIT 1"
+
+
 @dataclass(frozen=True, slots=True)
 class Stretch:
     """Neighbouring facts, one a line, and the hash of the chain after the last of them (empty beyond the head)."""
@@ -142,6 +145,17 @@ class Store:
         except BaseException:
             await store.close()
             raise
+        return store
+
+    @classmethod
+    async def look(cls, dsn: str, report: Report = lambda _: None) -> Store:
+        """For reading what is recorded by now, beside a running ledger: takes no lock, and ``append`` is not for it.
+
+        Any role that may read the tape can do this.
+        """
+        store = cls(dsn, report)
+        store._reader = await _connect(dsn)
+        store.head = _head_of(await store._reader.fetchrow(_HEAD))
         return store
 
     async def close(self) -> None:
@@ -378,8 +392,11 @@ class Store:
             await asyncio.sleep(POLL_S)
 
     async def _read_head(self) -> Head:
-        row = await self._writer.fetchrow("SELECT pos, hash FROM tape ORDER BY pos DESC LIMIT 1")
-        return Head(0, GENESIS) if row is None else Head(row["pos"], row["hash"])
+        return _head_of(await self._writer.fetchrow(_HEAD))
+
+
+def _head_of(row: Any) -> Head:
+    return Head(0, GENESIS) if row is None else Head(row["pos"], row["hash"])
 
 
 def _rows(previous: bytes, records: Sequence[Recorded]) -> list[tuple[Any, ...]]:

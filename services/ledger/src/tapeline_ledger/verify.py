@@ -37,8 +37,15 @@ _ADDED_UP = ", ".join(
     [f"string_agg({name}, chr(10)) AS {name}" for name in _TEXTS]
     + [f"array_agg({name}) AS {name}" for name in _NUMBERS]
 )
-_PAGE = f"""
-SELECT columns.* FROM generate_series($1::bigint, $1::bigint + {PAGE - 1}, {FACTS_PER_TEXT}) AS start,
+
+
+def page_query(most_facts: int) -> str:
+    """The columns of the facts after ``$1`` up to ``$2``, at most so many, some facts in each row.
+
+    Put together by Postgres: values, texts by line, hashes end to end.
+    """
+    return f"""
+SELECT columns.* FROM generate_series($1::bigint, $1::bigint + {most_facts - 1}, {FACTS_PER_TEXT}) AS start,
 LATERAL (
     SELECT count(*) AS facts, string_agg(payload, '\\x0a') AS lines,
         string_agg(prev_hash, '') AS prev_hash, string_agg(hash, '') AS hash,
@@ -49,9 +56,14 @@ LATERAL (
     ) AS found
 ) AS columns
 """
-"""The columns of some facts in each row, put together by Postgres: values, texts by line, hashes end to end."""
+
 
 _COLUMNS = "pos, time_ns, id, author, stream, version, cause, correlation, schema, type, prev_hash, hash, payload"
+
+
+def rows_query() -> str:
+    """The rows of the facts after ``$1`` up to ``$2``, as ``Walk.check`` takes them."""
+    return f"SELECT {_COLUMNS} FROM tape WHERE pos > $1 AND pos <= $2 ORDER BY pos"
 
 
 async def verify(dsn: str, *, after: int = 0, naive: bool = False) -> VerifyResult:
@@ -94,7 +106,7 @@ async def _verify(connection: Any, after: int, naive: bool) -> VerifyResult:
 async def _verify_pages(connection: Any, walk: Walk) -> FirstFault | None:
     """Page by page to the end; the next page is put together by Postgres while this one is looked at."""
     head = await connection.fetchval("SELECT coalesce(max(pos), 0) FROM tape")
-    query = await connection.prepare(_PAGE)
+    query = await connection.prepare(page_query(PAGE))
     coming = asyncio.ensure_future(query.fetch(walk.pos, head))
     while True:
         columns = await coming

@@ -1,0 +1,109 @@
+"""What the tape itself makes a service keep: the size of each core's state after so many facts.
+
+A core remembers some things for good (ids of decided orders, counted fills), because a repetition may come however
+late. That is growth, and no leak: it is a function of the facts. So it is measured as one: the recorded tape is folded
+anew, under ``tracemalloc``, and the bytes that the state holds are read at chosen positions. What the ledger's process
+keeps beside its core (stream versions, its latest facts) is folded the same way. Rounding by the allocator is not in
+these figures, so they are a little low.
+"""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+
+from tapeline_common.core import Core
+from tapeline_common.follower import Follower
+from tapeline_common.permissions import LEDGER
+from tapeline_common.wire import Fact, decode_facts
+from tapeline_common.wiring import Service
+from tapeline_ledger import recorder, store, tables
+from tapeline_ledger.projections import PROJECTED, OrderRow, fold, orders_touched
+
+PAGE = 5_000
+
+Hear = Callable[[Fact, bytes], None]
+
+
+@dataclass
+class LedgerKeeps:
+    """What the ledger's process holds beside its books: the same collections, filled by the same rules."""
+
+    versions: dict[str, int] = field(default_factory=dict)
+    latest: deque[tuple[Fact, bytes]] = field(default_factory=lambda: deque(maxlen=2 * store.KEPT_FACTS))
+    recent: deque[Fact] = field(default_factory=lambda: deque(maxlen=recorder.KEPT_FACTS))
+    orders: dict[str, OrderRow] = field(default_factory=dict)
+
+    def hear(self, fact: Fact, payload: bytes) -> None:
+        self.versions[fact.stream] = fact.version
+        self.latest.append((fact, payload))
+        self.recent.append(fact)
+        if type(fact.event) in PROJECTED:
+            touched = orders_touched([fact])
+            if len(self.orders) + len(touched) > tables.KEPT_ORDERS:
+                self.orders.clear()
+            fold([fact], self.orders)
+
+
+def _core_hears(core: Core[Any]) -> Hear:
+    follower: Follower[Any] = Follower(core)
+
+    def hear(fact: Fact, _payload: bytes) -> None:
+        follower.hear(fact)
+
+    return hear
+
+
+def hearers(service: Service) -> list[Hear]:
+    """Everything in a service's process that remembers facts."""
+    found = [_core_hears(core) for core in service.cores]
+    if service.name == LEDGER:
+        from tapeline_ledger.core import CORE
+
+        found = [_core_hears(CORE), LedgerKeeps().hear]
+    return found
+
+
+def held_mib(service: Service, payloads: Sequence[bytes], positions: Sequence[int]) -> list[float]:
+    """MiB that the service's process keeps of the facts up to each of ``positions`` (ascending)."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        hears = hearers(service)
+        sizes = []
+        before = 0
+        for position in positions:
+            for facts, kept in _pages(payloads[before:position]):
+                for fact, payload in zip(facts, kept, strict=True):
+                    for hear in hears:
+                        hear(fact, payload)
+                del facts, kept
+            before = position
+            gc.collect()
+            sizes.append(tracemalloc.get_traced_memory()[0] / 2**20)
+        return sizes
+    finally:
+        tracemalloc.stop()
+
+
+def _pages(payloads: Sequence[bytes]) -> Iterator[tuple[list[Fact], list[bytes]]]:
+    for start in range(0, len(payloads), PAGE):
+        # Copies: a live process has received these bytes itself and holds them itself.
+        page = [bytes(bytearray(payload)) for payload in payloads[start : start + PAGE]]
+        yield decode_facts(page), page
+
+
+async def read_tape(dsn: str) -> list[bytes]:
+    """Stored bytes of the whole tape."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        rows = await connection.fetch("SELECT payload FROM tape ORDER BY pos")
+        return [row["payload"] for row in rows]
+    finally:
+        await connection.close()
