@@ -392,7 +392,8 @@ class Environment(msgspec.Struct, frozen=True):
 
     Attributes:
         nats_seed_file: file with this service's NATS nkey seed, mode 0600.
-        dsn_file: file with the Postgres connection string (ledger only).
+        dsn_file: file with the Postgres connection string (the ledger's; the operator's reads only).
+        signer_seed_file: file with the key that signs control requests (the operator only).
         tape: the name that makes this tape's client order ids unique; drawn once by the launcher.
         parent: pid of a launcher with which this process ends, 0 if it has none.
         plan_file: JSON of who hears and may answer what in a replay (ledger only).
@@ -412,6 +413,7 @@ class Environment(msgspec.Struct, frozen=True):
     nats_seed_file: str = ""
     dsn_file: str = ""
     operator_public_file: str = ""
+    signer_seed_file: str = ""
     plan_file: str = ""
     models: str = ""
     tape: str = ""
