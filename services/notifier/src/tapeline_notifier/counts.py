@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tapeline_notifier.message import Kind
 
-OUTCOMES = ("sent", "failed", "dropped")
+SENT, FAILED, DROPPED = OUTCOMES = ("sent", "failed", "dropped")
 
 MOST_NAMES = 500
 """Different alert names that are counted by themselves: they come from outside."""
