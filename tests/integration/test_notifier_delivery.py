@@ -296,3 +296,44 @@ def test_a_pace_lets_a_burst_go_and_then_so_many_a_minute() -> None:
     assert pace.free() == 1
     clock[0] = 3_600.0
     assert pace.free() == BURST, "an idle hour saves up no more than a burst"
+
+
+async def test_what_comes_while_a_backlog_is_under_way_does_not_grow_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that failed goes back into the queue; together they keep the bound, and the rest is counted."""
+    monkeypatch.setattr(delivery, "MOST_WAITING", 10)
+    counts, gate = Counts(), asyncio.Event()
+    hook = Scripted([Outcome.UNREACHABLE] * 1_000_000, gate=gate.wait)
+    async with at_work(office_of(tmp_path, (to("hook", per_minute=1), hook), counts=counts)) as office:
+        for number in range(1, 9):
+            office.tell(halt(number))
+        await until(lambda: hook.tried == 1, "eight are under way")
+        for number in range(9, 18):
+            office.tell(halt(number))
+        gate.set()
+        await until(lambda: total(counts, "hook", "dropped") == 7, "the oldest gave way")
+        (courier,) = office.couriers
+        assert [one.number for one in (*courier.under_way, *courier.queue)] == list(range(8, 18))
+
+
+async def test_numbers_can_be_read_from_another_thread(tmp_path: Path) -> None:
+    """A scrape comes in a thread of its own."""
+    counts = Counts()
+    office = office_of(tmp_path, (to("hook"), Scripted()), counts=counts)
+    office.tell(halt(1))
+    samples = await asyncio.to_thread(lambda: list(counts.samples()))
+    assert ("notifications_pending", {"destination": "hook"}, 1.0) in samples
+    (age_s,) = [value for name, _, value in samples if name == "notification_age_seconds"]
+    assert age_s >= 0
+
+
+async def test_after_a_failure_what_waits_comes_as_one(tmp_path: Path) -> None:
+    """A message that a messenger will not have does not stand in the way of those behind it for good."""
+    hook = Scripted([Outcome.REFUSED])
+    office = office_of(tmp_path, (to("hook"), hook))
+    for number in (1, 2):
+        office.tell(halt(number))
+    async with at_work(office):
+        await until(lambda: outcomes(tmp_path) == [{"hook": "sent"}] * 2, "both are told")
+    assert [told.title for told in hook.got] == ["2 more, 2 pages among them"]

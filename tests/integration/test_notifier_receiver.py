@@ -173,9 +173,11 @@ async def test_without_a_cursor_it_begins_at_the_head(tmp_path: Path) -> None:
 
 async def test_with_a_cursor_it_goes_on_behind_it(tmp_path: Path) -> None:
     """What happened while it was away is told, what was told before is not."""
-    first = TapeListener(office_on(tmp_path))
+    office = office_on(tmp_path)
+    first = TapeListener(office)
     first.follow_on()
     first.hear(halt(1))
+    office.keep()
     again = TapeListener(office_on(tmp_path))
     for pos in (1, 2, 3):
         again.hear(halt(pos))
@@ -183,15 +185,11 @@ async def test_with_a_cursor_it_goes_on_behind_it(tmp_path: Path) -> None:
     assert [entry.position for entry in read_entries(tmp_path) if entry.title] == [1, 2, 3]
 
 
-async def test_a_crash_before_the_cursor_tells_it_twice_with_the_same_position(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_crash_before_the_cursor_tells_it_twice_with_the_same_position(tmp_path: Path) -> None:
     """Never not at all; the position is how a reader knows."""
     first = TapeListener(office_on(tmp_path))
     first.follow_on()
-    monkeypatch.setattr(Journal, "keep", lambda _: None)
     first.hear(halt(1))
-    monkeypatch.undo()
     again = TapeListener(office_on(tmp_path))
     again.hear(halt(1))
     assert [entry.position for entry in read_entries(tmp_path) if entry.title] == [1, 1]
@@ -199,9 +197,11 @@ async def test_a_crash_before_the_cursor_tells_it_twice_with_the_same_position(
 
 async def test_a_shorter_tape_than_the_cursor_is_begun_at_its_head(tmp_path: Path) -> None:
     """Another tape in the same folder: silence up to a position it may never reach would be the worst answer."""
-    first = TapeListener(office_on(tmp_path))
+    office = office_on(tmp_path)
+    first = TapeListener(office)
     first.follow_on()
     first.hear(halt(900))
+    office.keep()
     other = TapeListener(office_on(tmp_path))
     other.hear(halt(5))
     assert other.follow_on() == 5
@@ -216,7 +216,7 @@ async def notifier(
     """A notifier at work, with a tape that does as ``follow`` says."""
     monkeypatch.setattr(module, "follow", follow)
     monkeypatch.setattr(module, "AGAIN_S", (0.01,))
-    monkeypatch.setattr(module, "WATCH_S", 0.01)
+    monkeypatch.setattr(module, "LOOK_S", 0.01)
     hook = Scripted()
     office = office_on(folder, hook)
     at_work = Notifier(told_process(folder, **variables), office, Counts())
