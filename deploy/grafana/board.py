@@ -58,6 +58,10 @@ class Show(StrEnum):
     WORDS = "text"
 
 
+WHAT_HAPPENED = "only what happened is drawn"
+"""Why a query is quiet that leaves out the zeros of counters with many labels."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prom:
     """A query to Prometheus.

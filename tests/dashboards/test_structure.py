@@ -12,11 +12,11 @@ from deploy.grafana.board import SCREEN_ROWS
 from deploy.grafana.boards import BOARDS
 from deploy.grafana.generate import generated, stale
 from tests.dashboards import checks
-from tests.dashboards.known import known, labels_by_series
+from tests.dashboards.known import labels_by_series
 from tests.dashboards.reading import FOLDER, ROOT, Dashboards, committed, panels_of
 
 PROVISIONING = ROOT / "deploy/grafana/provisioning"
-NAMES = labels_by_series(known())
+NAMES = labels_by_series()
 SOURCES: dict[str, str] = {
     source["uid"]: source["type"]
     for path in sorted((PROVISIONING / "datasources").glob("*.yml"))

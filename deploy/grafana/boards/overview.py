@@ -16,6 +16,12 @@ STATE_WORDS = (Word(0, "RUNNING", GOOD), Word(1, "HALTED", WARNING), Word(2, "FL
 LOSS_LIMITS = 'max by (limit) (tapeline_limit_used{limit=~"daily_loss|drawdown"}) / max by (limit) (tapeline_limit > 0)'
 """Used of each limit at which trading halts."""
 
+PAGING = (
+    'count(ALERTS{alertstate="firing", severity="page"})'
+    ' or 0 * count(ALERTS{alertstate="firing", alertname="Watchdog"})'
+)
+"""How many alerts page; nothing, rather than zero, if no rules are evaluated."""
+
 SAFE = (
     Panel(
         title="Trading",
@@ -33,10 +39,10 @@ SAFE = (
     Panel(
         title="Alerts that page",
         asks="Is somebody being called?",
-        text="Firing alerts of severity page.",
+        text="Firing alerts of severity page. Not known unless the alert that always fires does.",
         act="Open Alertmanager; each alert names its runbook.",
         show=Show.NUMBER,
-        queries=(Prom('count(ALERTS{alertstate="firing", severity="page"}) or vector(0)'),),
+        queries=(Prom(PAGING),),
         unit=Unit.PLAIN,
         red=Level("", 1),
         width=4,

@@ -6,6 +6,7 @@ from deploy.grafana import levels
 from deploy.grafana.board import (
     INSTRUMENT,
     STRATEGY,
+    WHAT_HAPPENED,
     Board,
     Colour,
     Column,
@@ -195,7 +196,7 @@ NOT_DONE = (
             Prom(
                 'sum by (reason) (increase(tapeline_declines_total{strategy=~"$strategy"}[$__rate_interval])) > 0',
                 legend="{{reason}}",
-                quiet="only what happened is drawn",
+                quiet=WHAT_HAPPENED,
             ),
         ),
     ),
@@ -207,7 +208,7 @@ NOT_DONE = (
             Prom(
                 'sum by (reason) (increase(tapeline_refusals_total{strategy=~"$strategy"}[$__rate_interval])) > 0',
                 legend="{{reason}}",
-                quiet="only what happened is drawn",
+                quiet=WHAT_HAPPENED,
             ),
         ),
     ),
