@@ -7,6 +7,7 @@ done to the stack is done from outside: signals, a full disk, SQL, facts said wi
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import os
 import shutil
@@ -39,6 +40,7 @@ from tapeline_common.wire import Answer, Draft
 T = TypeVar("T")
 
 PATIENCE_S = 90.0
+TOLD_WITHIN_S = 60.0
 SCRAPE_S = 1
 LOOK_S = 0.1
 
@@ -210,38 +212,52 @@ class Desk:
         """The one value of an expression, once there is one."""
         return eventually(lambda: self.ask(expression), f"a value of {expression}")[0][1]
 
-    @contextmanager
-    def alarm(self, name: str, within_s: float = 60.0, **labels: str) -> Iterator[None]:
-        """The fault is made in the block; the alert must reach the webhook in time. Then ``over`` waits for its end."""
-        began_s = time.monotonic()
-        yield
-        told = eventually(
-            lambda: self.webhook.heard(name, "firing", began_s, **labels), f"{name} at the webhook", within_s
-        )
-        assert told.runbook == f"docs/runbooks/{name}.md"
-        assert told.labels["service"]
-        self.measured[name] = (told.at_s - began_s, float("nan"))
+    def drill(
+        self,
+        name: str,
+        spoil: Callable[[], object],
+        mend: Callable[[], object],
+        *,
+        during: Callable[[], object] = lambda: None,
+        over_within_s: float = 120.0,
+        **labels: str,
+    ) -> None:
+        """Make a fault, wait for its alert at the webhook, mend it, wait until the webhook is told that it is over.
 
-    @contextmanager
-    def over(self, name: str, within_s: float = 120.0, **labels: str) -> Iterator[None]:
-        """The repair is made in the block; the webhook must be told that it is over."""
+        Args:
+            during: what must hold while the alert fires.
+            labels: of the alert.
+        """
         began_s = time.monotonic()
-        yield
-        told = eventually(
-            lambda: self.webhook.heard(name, "resolved", began_s, **labels), f"the end of {name}", within_s
-        )
-        self.measured[name] = (self.measured[name][0], told.at_s - began_s)
+        spoil()
+        try:
+            fired = self._told(name, "firing", began_s, TOLD_WITHIN_S, labels)
+            assert fired.runbook == f"docs/runbooks/{name}.md"
+            assert fired.labels["service"]
+            during()
+        finally:
+            mended_s = time.monotonic()
+            mend()
+        over = self._told(name, "resolved", mended_s, over_within_s, labels)
+        self.measured[name] = (fired.at_s - began_s, over.at_s - mended_s)
+
+    def _told(self, name: str, status: str, since_s: float, within_s: float, labels: dict[str, str]) -> Told:
+        what = f"{name} {labels} to be told as {status}"
+        return eventually(lambda: self.webhook.heard(name, status, since_s, **labels), what, within_s)
 
     def calm(self, within_s: float = 180.0) -> None:
-        """Wait until nothing fires or is about to but the Watchdog: one fault at a time."""
-        quiet = f'ALERTS{{alertname!~"{"|".join(("Watchdog", *UNRELATED))}"}}'
-        eventually(
-            lambda: self.ask("up == 1") and not self.ask(quiet), f"no alert but the Watchdog ({quiet})", within_s
-        )
+        """Wait until every target is up and no page fires or is about to: one fault at a time."""
+        loud = f'ALERTS{{severity="page",alertname!~"{"|".join(LOOKS_BACK)}"}}'
+        what = f"targets to be up, and no {loud}"
+        eventually(lambda: not self.ask("up == 0") and not self.ask(loud), what, within_s)
+
+    def notified(self) -> set[str]:
+        """Names of the alerts that reached the stack's own notifier, as it says itself."""
+        return {labels["alertname"] for labels, _ in self.ask('tapeline_alerts_received_total{status="firing"} > 0')}
 
 
-UNRELATED = ("NoDestinations", "TradingHalted", "ErrorsLogged", "HaltedByRisk", "ServiceRestarting")
-"""What may go on firing after a fault: looks back for minutes, or has nothing to do with it."""
+LOOKS_BACK = ("HaltedByRisk", "ServiceRestarting")
+"""Go on firing for minutes after a fault, by design."""
 
 
 def _in_loop(work: Coroutine[Any, Any, T]) -> T:
@@ -274,6 +290,17 @@ def _quicken(file: Path) -> None:
     file.write_text(yaml.safe_dump(configuration, sort_keys=False))
 
 
+def _tell_too(file: Path, url: str, token_file: Path) -> None:
+    """Beside the notifier, a webhook that keeps what it is told, with the same settings."""
+    configuration = yaml.safe_load(file.read_text())
+    webhooks = configuration["receivers"][0]["webhook_configs"]
+    ours = copy.deepcopy(webhooks[0])
+    ours["url"] = url
+    ours["http_config"]["authorization"]["credentials_file"] = str(token_file)
+    webhooks.append(ours)
+    file.write_text(yaml.safe_dump(configuration, sort_keys=False))
+
+
 @contextmanager
 def running_desk(folder: Path, config: str) -> Iterator[Desk]:
     """Everything up, the stack trading; everything down afterwards, whatever happened."""
@@ -285,19 +312,18 @@ def running_desk(folder: Path, config: str) -> Iterator[Desk]:
     prometheus, alertmanager = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     desk = Desk(folder, market, webhook, prometheus)
     desk.config.write_text(config.replace("EXCHANGE", market.url))
-    receiver = monitoring.Receiver(webhook.url, token_file)
-    written = monitoring.write(desk.data, prometheus, alertmanager, receiver)
-    _quicken(written["prometheus"])
-    routing, scraping = monitoring.commands(written, prometheus, alertmanager)
     up = [sys.executable, "-m", "tapeline_common.cli", "up", "--data", str(desk.data), "--config", str(desk.config)]
     try:
-        with (
-            _child([*up, "--json"], folder / "up.log", signal.SIGINT),
-            _child(routing, folder / "alertmanager.log"),
-            _child(scraping, folder / "prometheus.log"),
-        ):
-            eventually(lambda: desk.ask("sum(tapeline_fills_total) > 0"), "a first fill, as Prometheus sees it", 180.0)
-            yield desk
+        with _child([*up, "--json"], folder / "up.log", signal.SIGINT):
+            notifier = eventually(lambda: monitoring.notifier_of(desk.data), "the stack's notifier")
+            written = monitoring.write(desk.data, prometheus, alertmanager, notifier)
+            _quicken(written["prometheus"])
+            _tell_too(written["alertmanager"], webhook.url, token_file)
+            routing, scraping = monitoring.commands(written, prometheus, alertmanager)
+            with _child(routing, folder / "alertmanager.log"), _child(scraping, folder / "prometheus.log"):
+                what = "a first fill, as Prometheus sees it"
+                eventually(lambda: desk.ask("sum(tapeline_fills_total) > 0"), what, 240.0)
+                yield desk
     finally:
         market.stop()
         webhook.stop()
