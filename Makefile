@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow check backtest bench dashboards soak pins clean
+.PHONY: help setup run test test-slow alerts-test check backtest bench dashboards soak pins clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.8
@@ -24,7 +24,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 run: $(SETUP) ## paper-trade a synthetic market, everything embedded; Ctrl-C stops it, RUN_FOR=90 stops it by itself
 	@exec $(BIN)/tapeline up $(if $(RUN_FOR),--for $(RUN_FOR))
@@ -34,6 +34,9 @@ test: $(SETUP) ## all tests but the slow ones
 
 test-slow: $(SETUP) ## chaos, soak and long simulations
 	$(PYTEST) -m slow
+
+alerts-test: $(SETUP) ## make ten alerts fire for real and resolve; needs prometheus and prometheus-alertmanager
+	$(BIN)/python -m pytest -n 0 -s tests/alerts
 
 check: $(SETUP) ## lint, format, types, import rules
 	$(BIN)/ruff check .

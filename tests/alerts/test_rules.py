@@ -17,6 +17,7 @@ ALERTS = {rule.name: rule for rule in alerts()}
 SECTIONS = ("Meaning", "Meanwhile", "Check", "Act", "Verify")
 
 EVENT_DRIVEN = {
+    "tapeline_feed_expected_interval_seconds",  # of bars with a fixed length; FeedStale knows without it
     "tapeline_append_retries_total",
     "tapeline_gap_reads_total",
     "tapeline_limit",  # of limits that are set
