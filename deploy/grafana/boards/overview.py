@@ -193,7 +193,8 @@ HEALTH = (
     Panel(
         title="Longest silence of a feed",
         asks="Do prices come?",
-        text="As a fraction of the silence that is allowed: until the next bar is due, and half of that more.",
+        text="As a fraction of the silence that is allowed: until the next bar is due, and half of that more "
+        "(an hour where bars have no fixed length).",
         act="Orders are refused while the price is stale. Look at the board Market data.",
         show=Show.NUMBER,
         queries=(Prom(f"max({levels.silence()})"),),
