@@ -17,7 +17,7 @@ from tapeline_common.wiring import installed_services
 ROOT = Path(__file__).parents[2]
 FILES = ("docker-compose.yml", "compose.backtest.yml")
 OURS = tuple(sorted(installed_services()))
-REACH_OUTSIDE = {"marketdata", "execution"}
+REACH_OUTSIDE = {"marketdata", "execution", "notifier"}
 
 
 def parsed(name: str) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def compose_program() -> list[str] | None:
 
 def mounted(service: dict[str, Any]) -> dict[str, str]:
     """Named volumes of a service: name → where."""
-    parts = [re.split(r":(?![-?])", volume) for volume in service.get("volumes", []) if not volume.startswith("$")]
+    parts = [re.split(r":(?![-?])", volume) for volume in service.get("volumes", []) if volume[0] not in "$./"]
     return {part[0]: part[1] for part in parts}
 
 
@@ -77,7 +77,7 @@ def test_networks_volumes_and_configs_are_declared_and_used() -> None:
         used: set[str] = set()
         for service in SERVICES.values():
             if kind == "volumes":
-                used.update(mounted(service))
+                used.update(mounted(service), _default_volumes(service))
             elif kind == "configs":
                 used.update(config["source"] for config in service.get("configs", []))
             else:
@@ -85,6 +85,20 @@ def test_networks_volumes_and_configs_are_declared_and_used() -> None:
         assert used == set(STACK[kind]), kind
     for config in STACK["configs"].values():
         assert (ROOT / re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", config["file"])).is_file()
+
+
+def _default_volumes(service: dict[str, Any]) -> list[str]:
+    """Volumes that are mounted where a setting names no folder."""
+    listed = [str(volume) for volume in service.get("volumes", [])]
+    return [found[1] for volume in listed if (found := re.match(r"\$\{\w+:-([a-z]+)\}:", volume))]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_folders_that_are_mounted_exist(file: str) -> None:
+    """The engine would make a missing one, as root, and mount nothing of what was meant."""
+    listed = [volume for service in parsed(file)["services"].values() for volume in service.get("volumes", [])]
+    folders = [volume.partition(":")[0] for volume in listed if volume.startswith(("./", "/"))]
+    assert [folder for folder in folders if not (ROOT / folder).is_dir()] == []
 
 
 def test_dependencies_name_services_that_can_meet_the_condition() -> None:
@@ -98,17 +112,22 @@ def test_dependencies_name_services_that_can_meet_the_condition() -> None:
                 assert SERVICES[other]["restart"] == "no", (name, other)
 
 
-def test_only_marketdata_and_execution_reach_outside() -> None:
+def test_only_exchanges_and_messengers_are_reached_outside() -> None:
     """The bus and the database lead nowhere; the console's network lets this machine in and nothing out."""
     networks = STACK["networks"]
     closed = {name for name, network in networks.items() if network.get("internal")}
-    assert closed == {"bus", "database"}
+    assert closed == {"bus", "database", "reading", "alerts"}
     assert networks["console"]["driver_opts"] == {"com.docker.network.bridge.enable_ip_masquerade": "false"}
     assert {name for name, service in SERVICES.items() if "outside" in service.get("networks", [])} == REACH_OUTSIDE
     assert {name for name, service in SERVICES.items() if "database" in service.get("networks", [])} == {
         "postgres",
         "migrate",
         "ledger",
+        "operator",
+    }
+    assert {name for name, service in SERVICES.items() if "reading" in service.get("networks", [])} == {
+        "postgres",
+        "grafana",
     }
     for name, service in SERVICES.items():
         assert service.get("network_mode") == "none" if name == "provision" else service["networks"], name
@@ -129,7 +148,20 @@ def test_a_container_can_do_as_little_as_it_needs(file: str, name: str) -> None:
     assert re.fullmatch(r"[a-z/]+:(?!latest)\S+", service["image"])
 
 
-@pytest.mark.parametrize("name", [name for name in SERVICES if name not in ("provision", "migrate")])
+@pytest.mark.parametrize(("file", "name"), EVERY)
+def test_a_container_has_bounds(file: str, name: str) -> None:
+    """Memory, processes and logs end somewhere: one container cannot take the machine from the others."""
+    service = parsed(file)["services"][name]
+    assert re.fullmatch(r"\d+[mg]", re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", service["mem_limit"]))
+    assert service["pids_limit"] <= 512
+    assert service["logging"]["options"] == {"max-size": "10m", "max-file": "5"}
+    assert service["init"] is True
+
+
+ONE_SHOT = ("provision", "migrate", "operator")
+
+
+@pytest.mark.parametrize("name", [name for name in SERVICES if name not in ONE_SHOT])
 def test_what_runs_on_is_watched_and_restarted(name: str) -> None:
     """A health check and a restart policy for everything but the one-shot containers."""
     assert SERVICES[name]["restart"] == "unless-stopped"
@@ -152,10 +184,10 @@ def test_a_process_sees_its_own_keys_only() -> None:
 def test_the_image_prepares_every_folder_that_becomes_a_volume() -> None:
     """A fresh volume takes over the owner of the image's folder: without one, provision could not write."""
     dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
-    listed = re.search(r"for name in ([a-z ]+); do", dockerfile)
+    listed = re.search(r"for name in ([a-z \\\n]+); do", dockerfile)
     assert listed is not None
     places = {place for volume, place in mounted(SERVICES["provision"]).items() if volume.endswith("-keys")}
-    assert {f"/provision/{name}" for name in listed[1].split()} == places
+    assert {f"/provision/{name}" for name in listed[1].replace("\\", " ").split()} == places
 
 
 def test_variables_are_those_a_process_reads() -> None:
@@ -169,7 +201,8 @@ def test_settings_are_documented() -> None:
     """Every ``${VARIABLE}`` has its line in .env.example, with the same default; and no line is left over."""
     found: dict[str, str] = {}
     for file in FILES:
-        found.update(re.findall(r"\$\{(\w+):-([^}]*)\}", (ROOT / file).read_text()))
+        for name, default in re.findall(r"\$\{(\w+):-([^}]*)\}", (ROOT / file).read_text()):
+            assert found.setdefault(name, default) == default, f"{name} has two defaults"
     lines = [line for line in (ROOT / ".env.example").read_text().splitlines() if line and not line.startswith("#")]
     assert dict(line.split("=", 1) for line in lines) == found
 
@@ -177,8 +210,13 @@ def test_settings_are_documented() -> None:
 def test_the_dockerfile_builds_everywhere() -> None:
     """No feature of a newer builder, no other registry's image for uv, no root, nothing unpinned."""
     text = (ROOT / "deploy" / "Dockerfile").read_text()
-    assert not re.search(r"^# syntax|<<|--link|--chmod|--mount|latest", text, re.MULTILINE)
-    assert re.findall(r"^FROM (\S+)", text, re.MULTILINE) == ["python:${PYTHON_VERSION}-slim"] * 2
+    assert not re.search(r"^# syntax|<<|--link|--chmod|latest", text, re.MULTILINE)
+    assert set(re.findall(r"--mount=(\S+)", text)) == {"type=cache,id=tapeline-uv,target=/var/cache/uv"}
+    assert re.findall(r"^FROM (\S+)", text, re.MULTILINE) == [
+        "python:${PYTHON_VERSION}-slim",
+        "common",
+        "python:${PYTHON_VERSION}-slim",
+    ]
     assert re.findall(r"^USER (.+)", text, re.MULTILINE) == ["10001:10001"]
     assert re.search(r"uv==\d", text)
     assert "--constraint deploy/requirements.txt --build-constraint deploy/requirements.txt" in text
@@ -187,6 +225,9 @@ def test_the_dockerfile_builds_everywhere() -> None:
 
 
 def test_prometheus_scrapes_every_service() -> None:
-    """One target per service, the notifier among them, on the port that provision tells them."""
-    scraped = parsed("deploy/prometheus/prometheus.yml")["scrape_configs"][0]["static_configs"][0]["targets"]
-    assert sorted(scraped) == sorted(f"{name}:9100" for name in {*OURS, "notifier"})
+    """One target per service, on the port that provision tells them; and itself, and who passes its alerts on."""
+    jobs = {job["job_name"]: job for job in parsed("deploy/prometheus/prometheus.yml")["scrape_configs"]}
+    targets = {name: job["static_configs"][0]["targets"] for name, job in jobs.items()}
+    assert set(targets["tapeline"]) == {f"{name}:9100" for name in OURS}
+    assert targets["alertmanager"] == ["alertmanager:9093"]
+    assert targets["prometheus"] == ["localhost:9090"]

@@ -49,7 +49,7 @@ def test_nats_accepts_the_configuration(tmp_path: Path) -> None:
         _, public = load_or_create_nkey(tmp_path / allowance.name / f"{allowance.name}.nk")
         assert f"nkey: {public}" in text
     assert 'listen: "0.0.0.0:4222"' in text
-    assert 'http: "0.0.0.0:8222"' in text, "the ledger asks the server how it is, over a network that leads nowhere"
+    assert 'http: "0.0.0.0:8222"' in text, "the ledger looks at it; compose publishes no such port"
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
@@ -67,6 +67,20 @@ def test_a_process_finds_its_own_things(name: str, tmp_path: Path) -> None:
     assert bool(told.tape) == (name == "ledger")
 
 
+def test_the_operator_finds_its_keys_and_may_read_the_database(tmp_path: Path) -> None:
+    """What commands in a container need: both keys, and the reading role's connection with Grafana's password."""
+    write(tmp_path)
+    told = variables(tmp_path, "operator")
+    assert told.nats_url == "nats://nats:4222"
+    for file in (told.nats_seed_file, told.signer_seed_file, told.dsn_file):
+        assert file.startswith("/run/tapeline/")
+        assert (tmp_path / "operator" / Path(file).name).is_file()
+    password = (tmp_path / "grafana" / "reader-password").read_text().strip()
+    assert (tmp_path / "migrate" / "reader-password").read_text().strip() == password
+    dsn = (tmp_path / "operator" / "reader-dsn").read_text().strip()
+    assert dsn == f"postgresql://tapeline_reader:{password}@postgres:5432/tapeline?statement_timeout=0"
+
+
 def test_a_second_run_keeps_every_secret(tmp_path: Path) -> None:
     """Keys, passwords and the name of the tape are drawn once."""
     assert write(tmp_path) == write(tmp_path)
@@ -75,18 +89,31 @@ def test_a_second_run_keeps_every_secret(tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
+def test_the_notifier_knows_the_token_that_alertmanager_shows(tmp_path: Path) -> None:
+    """One secret in two folders, and all that the notifier needs to receive and keep."""
+    write(tmp_path)
+    told = variables(tmp_path, "notifier")
+    assert (told.notifier_host, told.notifier_port) == ("0.0.0.0", 9110)
+    assert told.notifier_token_file == "/run/tapeline/alerts-token"
+    assert told.notifier_folder == "/var/lib/tapeline/notifier"
+    assert told.destinations_file == "/run/secrets/destinations"
+    token = (tmp_path / "notifier" / "alerts-token").read_text()
+    assert len(token.strip()) == 48
+    assert (tmp_path / "alertmanager" / "alerts-token").read_text() == token
+
+
 def test_two_stacks_share_no_secret(tmp_path: Path) -> None:
     """Everything drawn is drawn anew for another folder."""
     write(tmp_path / "oak")
     write(tmp_path / "elm")
-    drawn = [name for name in contents(tmp_path / "oak") if name.endswith((".nk", "password", "tape", "dsn"))]
+    drawn = [name for name in contents(tmp_path / "oak") if name.endswith((".nk", "password", "tape", "dsn", "token"))]
     assert len(drawn) > 10
     oak, elm = contents(tmp_path / "oak"), contents(tmp_path / "elm")
     assert [name for name in drawn if oak[name] == elm[name]] == []
 
 
 def test_secrets_are_readable_by_their_owner_only(tmp_path: Path) -> None:
-    """But for two passwords that servers of other images read, each in a folder mounted nowhere else."""
+    """But for the passwords that servers of other images read, each in a folder mounted nowhere else."""
     write(tmp_path)
     modes = {path.relative_to(tmp_path).as_posix(): path.stat().st_mode & 0o777 for path in tmp_path.rglob("*.*")}
     open_files = {
@@ -94,7 +121,13 @@ def test_secrets_are_readable_by_their_owner_only(tmp_path: Path) -> None:
         for path in tmp_path.rglob("*")
         if path.is_file() and path.stat().st_mode & 0o077
     }
-    assert open_files == {"nats/nats.conf", "postgres/superuser-password", "grafana/admin-password"}
+    assert open_files == {
+        "nats/nats.conf",
+        "postgres/superuser-password",
+        "alertmanager/alerts-token",
+        "grafana/admin-password",
+        "grafana/reader-password",
+    }
     assert modes["operator/signer.nk"] == 0o600
 
 

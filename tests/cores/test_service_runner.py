@@ -22,7 +22,8 @@ from tapeline_common.service import Runner, ServiceStopped
 from tapeline_common.tape import Page, ReadRequest, Receipt, TapeUnavailable
 from tapeline_common.tape_memory import MemoryTape
 from tapeline_common.values import HaltReason, Realm
-from tapeline_common.wire import Answer, Draft, Progress
+from tapeline_common.wire import Answer, Draft, Fact, Progress
+from tapeline_common.wire import Heard as TapeHeard
 from tapeline_common.wiring import Service
 
 LOGGER = logs.configure("risk", "error")
@@ -325,3 +326,65 @@ def test_every_fact_is_heard_once_and_in_order(
 
 def is_third(event: Event) -> bool:
     return isinstance(event, BarClosed) and event.open_ns // MINUTE_NS % 3 == 0
+
+
+@dataclass
+class Listening:
+    """A listener that notes positions; a halt for the reason ``bug`` is one of its bugs."""
+
+    positions: list[int] = field(default_factory=list)
+    hears: tuple[type[Event], ...] = (HaltRequested,)
+
+    def hear(self, fact: Fact | TapeHeard) -> None:
+        if fact.event.reason == "bug":
+            raise ZeroDivisionError("a bug")
+        self.positions.append(fact.pos)
+
+
+def test_a_listener_hears_the_tape_from_its_first_fact_and_nothing_else() -> None:
+    """What was recorded before it began, what comes, and what was lost on the way: once and in order; it says none."""
+
+    async def run() -> None:
+        ledger, listener = Ledger(), Listening()
+        for number in range(3):
+            ledger.say_halt(number)
+            ledger.say_bar(number)
+        ledger.told.clear()
+
+        async def announce(said: Progress) -> None:
+            assert said.pos <= ledger.head
+
+        restored = asyncio.Event()
+        runner = Runner(
+            Service("notifier", ()),
+            ledger,
+            realm=Realm.LIVE,
+            metrics=Metrics("notifier"),
+            logger=LOGGER,
+            announce=announce,
+            restored=restored.set,
+            listener=listener,
+        )
+        running = asyncio.ensure_future(runner.run())
+        try:
+            await restored.wait()
+            assert listener.positions == [1, 3, 5]
+            assert "HaltRequested" in runner.follows
+            assert "BarClosed" not in runner.follows
+            at = Following(ledger, runner, [], running)
+            ledger.say_halt(8)
+            ledger.say_bar(8)
+            ledger.say_halt(9)
+            at.deliver(lose=lambda number: number == 0)
+            await at.caught_up()
+            assert (listener.positions, runner.heard, ledger.head) == ([1, 3, 5, 7, 9], 9, 9)
+            ledger.say("operator", Answer(0, (Draft(HaltRequested("alice", "bug"), "halt-bug"),)))
+            at.deliver()
+            with pytest.raises(ZeroDivisionError):
+                await running
+            assert runner.heard == 9, "what it could not hear is not passed over"
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(run())

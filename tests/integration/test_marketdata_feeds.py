@@ -611,6 +611,9 @@ def test_the_settings_choose_the_feed() -> None:
     assert make_adapters(settings(FeedTable(interval_ms=100), table)) == [
         ("marketdata", SyntheticFeed({BTC: table}, "1m", 0.1, 11))
     ]
+    assert make_adapters(settings(FeedTable(break_bar=900, break_volatility=2.5), table)) == [
+        ("marketdata", SyntheticFeed({BTC: table}, "1m", 0.25, 11, break_bar=900, break_volatility=2.5))
+    ]
     assert make_adapters(settings(exchange, table)) == [
         ("marketdata", ExchangeFeed("kraken", {BTC: "BTC/USDT"}, "1m", 0.5, base_url="http://there"))
     ]
@@ -628,6 +631,7 @@ def test_the_settings_choose_the_feed() -> None:
         (FeedTable(timeframe="tick-x", kind="files"), r"feed\.timeframe.*'x' is not a whole number above 0"),
         (FeedTable(timeframe="tick-500"), r"feed\.timeframe is tick-500.*kind synthetic"),
         (FeedTable(interval_ms=0), r"feed\.interval_ms is 0"),
+        (FeedTable(break_volatility=-1.0), r"BTC/USDT.*break_volatility is -1\.0"),
         (FeedTable(kind="exchange", poll_ms=-1), r"feed\.poll_ms is -1"),
     ],
 )

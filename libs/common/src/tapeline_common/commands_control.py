@@ -15,8 +15,8 @@ import msgspec
 
 from tapeline_common.commands_shared import as_json, data_folder, fail
 from tapeline_common.control_request import Action, ControlReply, ControlRequest
-from tapeline_common.exits import EXIT_ERROR, EXIT_NOT_RUNNING, EXIT_TIMEOUT
-from tapeline_common.operator_client import NoReply, NotRunning, operator
+from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_NOT_RUNNING, EXIT_TIMEOUT
+from tapeline_common.operator_client import CannotSign, NoReply, NotRunning, operator
 
 
 async def _send(folder: Path, action: Action, request: ControlRequest) -> ControlReply:
@@ -29,6 +29,8 @@ def _ask(folder: Path, action: Action, request: ControlRequest, to_json: bool) -
         reply = asyncio.run(_send(folder, action, request))
     except NotRunning as trouble:
         fail(str(trouble), EXIT_NOT_RUNNING)
+    except CannotSign as trouble:
+        fail(str(trouble), EXIT_CONFIGURATION)
     except NoReply as trouble:
         fail(str(trouble), EXIT_TIMEOUT)
     if to_json:

@@ -401,7 +401,11 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 def signer_seed(folder: Path) -> str:
     """The operator's signing key of a data folder."""
-    return load_or_create_nkey(folder / "keys" / "signer.nk")[0]
+    return load_or_create_nkey(signer_seed_file(folder))[0]
+
+
+def signer_seed_file(folder: Path) -> Path:
+    return folder / "keys" / "signer.nk"
 
 
 def operator_seed_file(folder: Path) -> Path:

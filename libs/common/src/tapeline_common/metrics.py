@@ -386,6 +386,10 @@ class Metrics(Collector):
         for labels, (edges, numbers, total) in samples:
             buckets = zip([*map(floatToGoString, edges), "+Inf"], numbers, strict=True)
             family.add_metric((self.service, *labels), list(buckets), total)
+            if edges[0] < 0:  # OpenMetrics has no sum that may fall, so the client library leaves both out
+                named = dict(zip(("service", *measure.labels), (self.service, *labels), strict=True))
+                family.add_sample(f"{measure.name}_count", named, numbers[-1])
+                family.add_sample(f"{measure.name}_sum", named, total)
         return family
 
     def _of_process(self) -> Iterable[Metric]:

@@ -33,6 +33,9 @@ NOTIFICATIONS = Path("/var/lib/tapeline/notifier")
 DESTINATIONS = Path("/run/secrets/destinations")
 NATS_PORT, NATS_MONITOR_PORT, POSTGRES_PORT, METRICS_PORT, ALERTS_PORT = 4222, 8222, 5432, 9100, 9110
 
+READER = "tapeline_reader"
+"""The role of dashboards and of the operator's container."""
+
 OWNER_ONLY, ANY_USER = 0o600, 0o444
 """``ANY_USER``: the server reads it under a user of its own image; its folder is mounted nowhere else."""
 
@@ -55,7 +58,7 @@ def write_stack(folder: Path, services: Mapping[str, Service], *, nats_host: str
             monitor_port=NATS_MONITOR_PORT,
             users=users,
             listen_host="0.0.0.0",
-            monitor_host="0.0.0.0",  # for the ledger; the port is not published, and the networks are internal
+            monitor_host="0.0.0.0",  # for the ledger; the port is not published, and the networks are our own
             log_to_file=False,
         ),
         0o644,
@@ -63,16 +66,18 @@ def write_stack(folder: Path, services: Mapping[str, Service], *, nats_host: str
     superuser = _secret(folder / "postgres" / "superuser-password", ANY_USER)
     ledger = _secret(folder / "migrate" / "ledger-password", OWNER_ONLY)
     _secret(folder / "grafana" / "admin-password", ANY_USER)
+    reader = _secret(folder / "grafana" / "reader-password", ANY_USER)
+    _write(folder / "migrate" / "reader-password", reader, OWNER_ONLY)
     _write(folder / "migrate" / "owner-dsn", _dsn("postgres", superuser, postgres_host, "postgres"), OWNER_ONLY)
     _write(folder / LEDGER / "dsn", _dsn("tapeline_ledger", ledger, postgres_host, "tapeline"), OWNER_ONLY)
     _write(folder / LEDGER / "operator-public", signer_public, OWNER_ONLY)
     alerts = _secret(folder / NOTIFIER / "alerts-token", OWNER_ONLY)
     _write(folder / "alertmanager" / "alerts-token", alerts, ANY_USER)
     tape = _secret(folder / LEDGER / "tape", OWNER_ONLY)
+    _write(folder / OPERATOR / "reader-dsn", _unhurried(_dsn(READER, reader, postgres_host, "tapeline")), OWNER_ONLY)
     for name in services:
-        variables = _environment(name, nats_host, tape)
-        lines = [f"{variable}={shlex.quote(value)}" for variable, value in variables.items()]
-        _write(folder / name / "environment", "\n".join(lines), OWNER_ONLY)
+        _write_variables(folder / name, _environment(name, nats_host, tape))
+    _write_variables(folder / OPERATOR, _operators_environment(nats_host))
     return sorted({*services, OPERATOR, "nats", "postgres", "migrate", "grafana", "alertmanager"})
 
 
@@ -98,6 +103,26 @@ def _environment(name: str, nats_host: str, tape: str) -> dict[str, str]:
         variables["TAPELINE_NOTIFIER_FOLDER"] = str(NOTIFICATIONS)
         variables["TAPELINE_DESTINATIONS_FILE"] = str(DESTINATIONS)
     return variables
+
+
+def _operators_environment(nats_host: str) -> dict[str, str]:
+    """What commands need to reach the stack: the operator's keys, and the database as somebody who may only read."""
+    return {
+        "TAPELINE_NATS_URL": f"nats://{nats_host}:{NATS_PORT}",
+        "TAPELINE_NATS_SEED_FILE": str(MOUNT / f"{OPERATOR}.nk"),
+        "TAPELINE_SIGNER_SEED_FILE": str(MOUNT / "signer.nk"),
+        "TAPELINE_DSN_FILE": str(MOUNT / "reader-dsn"),
+    }
+
+
+def _write_variables(folder: Path, variables: Mapping[str, str]) -> None:
+    lines = [f"{variable}={shlex.quote(value)}" for variable, value in variables.items()]
+    _write(folder / "environment", "\n".join(lines), OWNER_ONLY)
+
+
+def _unhurried(dsn: str) -> str:
+    """Without the time limit that the role has for dashboards: verifying a long tape takes minutes."""
+    return f"{dsn}?statement_timeout=0"
 
 
 def _dsn(user: str, password: str, host: str, database: str) -> str:

@@ -45,6 +45,7 @@ class FeedTable(Table, frozen=True):
 
     Attributes:
         interval_ms: synthetic market only: real time between two bars; the market's own clock moves one timeframe.
+        break_bar: synthetic market only: the bar from which on volatility is ``break_volatility`` times as large.
         exchange: ccxt id, for ``kind = "exchange"``.
         base_url: other address for the exchange's REST API (a test server, a proxy); empty for the exchange's own.
         poll_ms: how often a REST feed asks for closed bars.
@@ -53,6 +54,8 @@ class FeedTable(Table, frozen=True):
     kind: Literal["synthetic", "exchange", "files"] = "synthetic"
     timeframe: str = "1m"
     interval_ms: int = 250
+    break_bar: int = 0
+    break_volatility: float = 1.0
     exchange: str = "binance"
     base_url: str = ""
     poll_ms: int = 2_000
@@ -389,7 +392,8 @@ class Environment(msgspec.Struct, frozen=True):
 
     Attributes:
         nats_seed_file: file with this service's NATS nkey seed, mode 0600.
-        dsn_file: file with the Postgres connection string (ledger only).
+        dsn_file: file with the Postgres connection string (the ledger's; the operator's reads only).
+        signer_seed_file: file with the key that signs control requests (the operator only).
         tape: the name that makes this tape's client order ids unique; drawn once by the launcher.
         parent: pid of a launcher with which this process ends, 0 if it has none.
         plan_file: JSON of who hears and may answer what in a replay (ledger only).
@@ -409,6 +413,7 @@ class Environment(msgspec.Struct, frozen=True):
     nats_seed_file: str = ""
     dsn_file: str = ""
     operator_public_file: str = ""
+    signer_seed_file: str = ""
     plan_file: str = ""
     models: str = ""
     tape: str = ""

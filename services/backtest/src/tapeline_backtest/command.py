@@ -115,9 +115,18 @@ ZERO, ONE = Decimal(0), Decimal(1)
     "--record", metavar="PLACE", help="Keep the tape: FILE.tape, postgres, postgres:FOLDER or postgresql://..."
 )
 @click.option("--force", is_flag=True, help="With --record: replace an earlier backtest's tape.")
+@click.option(
+    "--report", "report_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the report here, as JSON."
+)
 @click.option("--json", "to_json", is_flag=True, help="Print one JSON object, for programs.")
 def backtest(
-    to_json: bool, gear: str, blocks: bool | None, folder: Path | None, config: Path | None, **call: Any
+    to_json: bool,
+    report_file: Path | None,
+    gear: str,
+    blocks: bool | None,
+    folder: Path | None,
+    config: Path | None,
+    **call: Any,
 ) -> None:
     """Run a strategy over recorded bars and report what it would have done."""
     try:
@@ -147,6 +156,8 @@ def backtest(
     result = _report(settings, sources, finished, gear)
     if kept is not None:
         result = msgspec.structs.replace(result, record=kept.described())
+    if report_file is not None:
+        _write_report(report_file, result)
     if to_json:
         click.echo(msgspec.json.encode(result))
     else:
@@ -192,6 +203,16 @@ def _run_wire(
         return run_wire(lines, default_config(), folder, progress, recorder)
     except WireFailed as trouble:
         end(str(trouble), EXIT_ERROR)
+
+
+def _write_report(path: Path, result: Report) -> None:
+    """Whole or not at all: a report that is there belongs to a run that ended."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(msgspec.json.encode(result) + b"\n")
+        partial.replace(path)
+    except OSError as trouble:
+        end(f"--report {path} cannot be written ({trouble.strerror}): name a file in a folder of yours", EXIT_ERROR)
 
 
 def end(message: str, code: int) -> NoReturn:

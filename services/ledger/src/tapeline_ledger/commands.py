@@ -1,11 +1,13 @@
 """``tapeline migrate | verify | rebuild``: looking after the tape's database.
 
-Each takes the connection string from a file, so that no password stands on a command line.
+Each takes the connection string from a file, so that no password stands on a command line. For reading (``verify``,
+``rebuild``) it is the one of the environment, if that names one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from dataclasses import asdict
@@ -34,6 +36,12 @@ _data = click.option(
 _dsn_file = click.option("--dsn-file", type=click.Path(path_type=Path), help="File with the connection string.")
 
 
+def _for_reading(dsn_file: Path | None) -> Path | None:
+    """The file given, else the environment's: what ``tapeline provision`` gave the operator's container."""
+    provisioned = os.environ.get("TAPELINE_DSN_FILE", "")
+    return Path(provisioned) if dsn_file is None and provisioned else dsn_file
+
+
 def _dsn(data: Path, dsn_file: Path | None, secret: str) -> str:
     """The connection string: from the file given, else of the stack that runs on the data folder."""
     if dsn_file is None:
@@ -52,20 +60,35 @@ def _dsn(data: Path, dsn_file: Path | None, secret: str) -> str:
         )
 
 
+def _secret_in(file: Path) -> str:
+    try:
+        return file.read_text().strip()
+    except OSError as trouble:
+        fail(f"{file} cannot be read ({trouble.strerror}): it should hold a password", EXIT_CONFIGURATION)
+
+
 @click.command("migrate")
 @_data
 @_dsn_file
 @click.option("--ledger-password-file", type=click.Path(path_type=Path), help="Give the runtime role this password.")
+@click.option("--reader-password-file", type=click.Path(path_type=Path), help="Give the reading role this password.")
 @as_json
-def migrate_command(data: Path, dsn_file: Path | None, ledger_password_file: Path | None, to_json: bool) -> None:
+def migrate_command(
+    data: Path,
+    dsn_file: Path | None,
+    ledger_password_file: Path | None,
+    reader_password_file: Path | None,
+    to_json: bool,
+) -> None:
     """Create or update the database (forward only). Needs the owner's connection."""
     dsn = _dsn(data, dsn_file, "owner-dsn")
+    files = {"tapeline_ledger": ledger_password_file, "tapeline_reader": reader_password_file}
+    passwords = {role: _secret_in(file) for role, file in files.items() if file is not None}
 
     async def work() -> list[str]:
         await create_database(dsn)
         applied = await migrate(in_tapeline(dsn))
-        if ledger_password_file is not None:
-            await set_passwords(in_tapeline(dsn), {"tapeline_ledger": ledger_password_file.read_text().strip()})
+        await set_passwords(in_tapeline(dsn), passwords)
         return applied
 
     try:
@@ -120,6 +143,7 @@ def _verified(data: Path, dsn_file: Path | None, tape_file: Path | None) -> Veri
     """Of a file, of a database, or of a data folder: its Postgres is started for this if nothing runs there."""
     if tape_file is not None:
         return verify_file(tape_file)
+    dsn_file = _for_reading(dsn_file)
     if dsn_file is None and at_rest(data):
         return asyncio.run(_verify_at_rest(data))
     return asyncio.run(verify(_dsn(data, dsn_file, "ledger-dsn")))
@@ -138,7 +162,7 @@ async def _verify_at_rest(data: Path) -> VerifyResult:
 def rebuild_command(data: Path, dsn_file: Path | None, replace: bool, to_json: bool) -> None:
     """Fold every projection anew from the tape and compare it with what is stored."""
     try:
-        result = asyncio.run(rebuild(_dsn(data, dsn_file, "ledger-dsn"), replace=replace))
+        result = asyncio.run(rebuild(_dsn(data, _for_reading(dsn_file), "ledger-dsn"), replace=replace))
     except LedgerRunning as trouble:
         fail(str(trouble), EXIT_ERROR)
     except _CONNECTION as trouble:

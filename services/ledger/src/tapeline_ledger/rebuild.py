@@ -47,7 +47,7 @@ class RebuildResult:
 
 
 async def rebuild(dsn: str, *, replace: bool = False) -> RebuildResult:
-    """Refold and compare, as the runtime role; with ``replace`` the refolded rows become the stored ones.
+    """Refold and compare, as any role that may read; with ``replace``, as the runtime role, store what was refolded.
 
     Raises ``LedgerRunning`` if they are to be replaced while a ledger holds the tape.
     """
@@ -55,6 +55,7 @@ async def rebuild(dsn: str, *, replace: bool = False) -> RebuildResult:
     try:
         if replace and not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
             raise LedgerRunning("a ledger holds this tape: stop it before the projections are replaced")
+        await connection.execute("SET default_transaction_read_only = off")  # temporary tables are made, nothing else
         async with connection.transaction(isolation="repeatable_read"):
             for name in NAMES:
                 await connection.execute(f"CREATE TEMP TABLE {name} (LIKE public.{name} INCLUDING ALL) ON COMMIT DROP")

@@ -61,4 +61,11 @@ def run(job: Job) -> Sequence[Event]:
     )
 
 
-WORKER = Worker(author="trainer", asked_by=TrainingRequested, core="regime", prepare=prepare, run=run)
+WORKER = Worker(
+    author="trainer",
+    asked_by=TrainingRequested,
+    core="regime",
+    prepare=prepare,
+    run=run,
+    timed_as="tapeline_training_seconds",
+)
