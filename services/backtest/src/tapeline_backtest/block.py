@@ -39,9 +39,9 @@ from tapeline_backtest.rendering import (
     compiled_render,
     echo_layout,
     names,
-    printed_numbers,
     table,
 )
+from tapeline_backtest.shortest import printed_numbers
 from tapeline_backtest.writing import compiled_floats
 from tapeline_common.bar_block import BarBlock, BarFilter, Echo, Steps
 from tapeline_common.core import Stamp
@@ -300,6 +300,7 @@ def prepare(opening: Iterable[Opening]) -> None:
     and what every replay is written by."""
     compiled_floats()
     compiled_render()
+    printed_numbers(np.empty(0))
     for each in opening:
         if isinstance(each.event, StrategyConfigured):
             _ahead(find(each.event.kind))

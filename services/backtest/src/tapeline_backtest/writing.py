@@ -183,10 +183,10 @@ def write_amount(out: Bytes, at: int, high: int, low: int, decimals: int) -> int
     while end - first <= decimals:
         first -= 1
         out[first] = 48
-    at = _shift(out, at, first, end - decimals)
+    at = shift(out, at, first, end - decimals)
     if decimals > 0:
         out[at] = 46
-        at = _shift(out, at + 1, end - decimals, end)
+        at = shift(out, at + 1, end - decimals, end)
     return at
 
 
@@ -196,7 +196,7 @@ def _write_small(out: Bytes, at: int, first: int, end: int, exponent: int) -> in
     at += 1
     if end - first > 1:
         out[at] = 46
-        at = _shift(out, at + 1, first + 1, end)
+        at = shift(out, at + 1, first + 1, end)
     out[at] = 69
     out[at + 1] = 45
     return write_int(out, at + 2, exponent)
@@ -209,7 +209,7 @@ def _divided(left: int, half: int) -> tuple[int, int]:
 
 
 @inlined
-def _shift(out: Bytes, at: int, start: int, stop: int) -> int:
+def shift(out: Bytes, at: int, start: int, stop: int) -> int:
     """Move text that may overlap its new place, which lies before it."""
     for index in range(start, stop):
         out[at] = out[index]
