@@ -161,7 +161,7 @@ HEALTH = (
         text="Scrapes that fail.",
         act="`tapeline status`, then the end of the service's log. It is started again by itself.",
         show=Show.NUMBER,
-        queries=(Prom('count(up{job="tapeline"} == 0) or vector(0)'),),
+        queries=(Prom('count(up{job="tapeline"} == 0) or 0 * count(up{job="tapeline"})'),),
         unit=Unit.PLAIN,
         red=Level("ServiceDown", 1),
         width=4,
