@@ -72,9 +72,8 @@ class Project:
     def run(self, *arguments: str, settings: Mapping[str, str] | None = None) -> str:
         """Run to the end and return what it printed; anything but exit code 0 fails the test with its words."""
         done = self.try_run(*arguments, settings=settings)
-        assert done.returncode == 0, (
-            f"{' '.join(arguments)}: {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-        )
+        words = f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        assert done.returncode == 0, f"{' '.join(arguments)}: {done.returncode}\n{words}"
         return done.stdout
 
     def containers(self) -> dict[str, dict[str, Any]]:
