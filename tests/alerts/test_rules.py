@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import click
@@ -11,6 +10,7 @@ import pytest
 from tests.alerts import rules
 from tests.alerts.rules import AREAS, OTHERS, RUNBOOKS, SEVERITIES, Rule, alerts, metrics_in
 
+from tapeline_common.catalogue import catalogue
 from tapeline_common.cli import tapeline
 
 ALERTS = {rule.name: rule for rule in alerts()}
@@ -33,15 +33,6 @@ EVENT_DRIVEN = {
     "alertmanager_notifications_failed_total",
 }
 """Series that pages rest on and that come with their event: nothing to miss before."""
-
-
-def catalogue() -> set[str]:
-    """Every series that the services' measures become."""
-    found: set[str] = set()
-    for line in (Path(__file__).parent / "catalogue.txt").read_text().splitlines():
-        name, kind = line.split()
-        found |= {f"{name}_{part}" for part in ("bucket", "sum", "count")} if kind == "H" else {name}
-    return found
 
 
 def kinds_of(name: str) -> list[str]:
@@ -77,7 +68,8 @@ def lacks(rule: Rule, kinds: list[str], known: set[str]) -> list[str]:
 
 
 def known_series() -> set[str]:
-    return catalogue() | OTHERS | {rule.name for rule in rules.rules() if not rule.is_alert}
+    measured = {sample for measure in catalogue() for sample in measure.samples}
+    return measured | OTHERS | {rule.name for rule in rules.rules() if not rule.is_alert}
 
 
 @pytest.mark.parametrize("name", ALERTS)
@@ -164,31 +156,19 @@ def test_a_runbook_has_its_sections_and_real_commands(name: str) -> None:
     headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
     assert tuple(headings[: len(SECTIONS)]) == SECTIONS
     assert headings[len(SECTIONS) :] in ([], ["Afterwards"])
-    known = {*tapeline.list_commands(click.Context(tapeline)), *TOLD_ELSEWHERE}
+    known = set(tapeline.list_commands(click.Context(tapeline)))
     assert set(re.findall(r"(?:`|^|; )tapeline ([a-z][a-z-]*)", text, re.MULTILINE)) <= known
 
 
-TOLD_ELSEWHERE = {"notify", "notifications", "backup"}
-"""Commands of packages that may not be installed beside the launcher."""
-
-
 def test_links_between_runbooks_lead_somewhere() -> None:
-    """A link names a page that is there; the emergencies are pages of their own."""
+    """A link names a page that is there, emergencies and checklists included."""
     missing = {}
     for page in RUNBOOKS.glob("*.md"):
         links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
         lost = {link for link in links if not link.startswith("http") and not (page.parent / link).exists()}
-        if lost - EMERGENCIES:
+        if lost:
             missing[page.name] = lost
     assert not missing
-
-
-EMERGENCIES = {
-    *(f"{name}.md" for name in ("halt", "credentials-exposed", "venue-outage", "database-loss", "disk-full")),
-    "../go-live.md",
-    "../launch-day.md",
-}
-"""Written beside the alerts' own pages."""
 
 
 def test_the_index_lists_every_runbook() -> None:

@@ -258,6 +258,18 @@ async def test_what_does_not_answer_is_down_and_nothing_more(varz: bytes, tmp_pa
     assert found == {"tapeline_postgres_up()": 0, "tapeline_nats_server_up()": 0}
 
 
+async def test_a_frozen_server_is_down_before_its_connection_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Postgres that holds the connection and never answers is told as down after ``ANSWER_S``."""
+    monkeypatch.setattr("tapeline_ledger.surroundings.ANSWER_S", 0.01)
+
+    class Frozen(Inspection):
+        async def fetch(self, query: str, *arguments: Any) -> list[Any]:
+            await asyncio.Event().wait()
+            raise AssertionError("never answered")
+
+    assert await looked(Surroundings(Frozen("postgresql://frozen"), "", {})) == {"tapeline_postgres_up()": 0}
+
+
 async def test_a_monitor_that_is_not_configured_is_not_told() -> None:
     found = await looked(Surroundings(Inspection("postgresql://nobody:x@127.0.0.1:1/none"), "", {}))
     assert found == {"tapeline_postgres_up()": 0}
