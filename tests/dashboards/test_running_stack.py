@@ -9,9 +9,10 @@ import pytest
 from deploy.grafana.board import WHAT_HAPPENED
 from deploy.grafana.boards.ledger import NO_ALERTMANAGER, NO_DESTINATION
 from deploy.grafana.boards.market_data import NO_EXCHANGE
-from tests.dashboards.prometheus import Target, running_prometheus
-from tests.dashboards.reading import QUIET, committed, queries_of
-from tests.dashboards.test_queries import SCRAPES, WATCHDOG, empty, refused
+from tests.backtesting import tapeline
+from tests.dashboards.prometheus import Prometheus, Target, running_prometheus
+from tests.dashboards.reading import QUIET, committed, promql, queries_of
+from tests.dashboards.test_queries import SCRAPES, WATCHDOG, WINDOW, empty, refused
 
 import tapeline_common
 from tapeline_common.embedded import Stack, running_stack
@@ -58,10 +59,10 @@ async def test_every_panel_has_data_on_a_running_stack(tmp_path: Path) -> None:
         assert running is not None
         targets = [Target(name, f"127.0.0.1:{port}") for name, port in running.metrics.items()]
         # In a thread: the stack's supervision runs in this event loop.
-        await asyncio.to_thread(_check, tmp_path, targets)
+        await asyncio.to_thread(_check, tmp_path, targets, stack.folder)
 
 
-def _check(folder: Path, targets: list[Target]) -> None:
+def _check(folder: Path, targets: list[Target], data: Path) -> None:
     dashboards = committed()
     with running_prometheus(folder, targets, [folder / "rules.yml"]) as prometheus:
         for expr, why in HAPPENED.items():
@@ -69,6 +70,17 @@ def _check(folder: Path, targets: list[Target]) -> None:
         prometheus.wait_for(f"count(count_over_time(up[1m]) >= {SCRAPES}) == {len(targets)}", "all were scraped")
         assert refused(dashboards, prometheus) == []
         nothing = empty(dashboards, prometheus)
+        _check_a_halt(prometheus, data)
     marks = {expr for where, expr in queries_of(dashboards, "expr") if ": annotation " in where}
     quiet = {expr for expr, reason in QUIET.items() if reason in STILL_QUIET}
     assert {where: expr for expr, where in nothing.items() if expr not in marks | quiet} == {}
+
+
+def _check_a_halt(prometheus: Prometheus, data: Path) -> None:
+    """An operator's halt is marked on the boards and drawn where it belongs: what waits for an event gets one."""
+    asked = dict(queries_of(committed(), "expr"))
+    halted = tapeline("halt", "--reason", "to be seen", "--data", str(data))
+    assert halted.returncode == 0, halted.stderr
+    for where in ("overview.json: annotation Not trading", "ledger.json: Control requests"):
+        prometheus.wait_for(promql(asked[where], window=WINDOW), f"{where} shows the halt")
+    prometheus.wait_for(f"({promql(asked['overview.json: Trading'], window=WINDOW)}) == 1", "the overview says HALTED")
