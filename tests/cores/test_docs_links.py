@@ -54,12 +54,15 @@ _CALL = re.compile(r"(?:^|\$ |until |&& |\$\()(tapeline [^|;&)<>\n]*)", re.MULTI
 
 
 def calls(text: str) -> list[list[str]]:
-    """The calls of ``tapeline`` in a page's blocks of commands; not those with what only a shell can make words of."""
+    """The calls of ``tapeline`` in a page's blocks of commands; not those with what only a shell can make words of.
+
+    ``POSITION`` stands for a number from the command before.
+    """
     found = []
     for block in re.findall(r"```(?:bash|console)\n(.*?)```", text, flags=re.DOTALL):
         for call in _CALL.findall(block.replace("\\\n", " ")):
             if "$" not in call and call.count('"') % 2 == 0:
-                found.append(shlex.split(call, comments=True)[1:])
+                found.append(shlex.split(call.replace("POSITION", "1"), comments=True)[1:])
     return found
 
 

@@ -173,6 +173,12 @@ def test_what_is_provisioned_leads_to_the_files() -> None:
     postgres = yaml.safe_load((PROVISIONING / "datasources/postgres.yml").read_text())["datasources"][0]
     assert postgres["user"] == "tapeline_reader"
     assert postgres["secureJsonData"] == {"password": "$__file{/run/tapeline/reader-password}"}
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    assert {
+        "./deploy/grafana/provisioning:/etc/grafana/provisioning:ro",
+        "./deploy/grafana/dashboards:/etc/grafana/dashboards:ro",
+    } <= set(compose["grafana"]["volumes"])
+    assert postgres["url"].partition(":")[0] in compose
 
 
 def test_runbooks_that_panels_link_exist() -> None:

@@ -161,7 +161,7 @@ HEALTH = (
         text="Scrapes that fail.",
         act="`tapeline status`, then the end of the service's log. It is started again by itself.",
         show=Show.NUMBER,
-        queries=(Prom('count(up{job="tapeline"} == 0) or vector(0)'),),
+        queries=(Prom('count(up{job="tapeline"} == 0) or 0 * count(up{job="tapeline"})'),),
         unit=Unit.PLAIN,
         red=Level("ServiceDown", 1),
         width=4,
@@ -193,7 +193,8 @@ HEALTH = (
     Panel(
         title="Longest silence of a feed",
         asks="Do prices come?",
-        text="As a fraction of the silence that is allowed: until the next bar is due, and half of that more.",
+        text="As a fraction of the silence that is allowed: until the next bar is due, and half of that more "
+        "(an hour where bars have no fixed length).",
         act="Orders are refused while the price is stale. Look at the board Market data.",
         show=Show.NUMBER,
         queries=(Prom(f"max({levels.silence()})"),),

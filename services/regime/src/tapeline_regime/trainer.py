@@ -42,7 +42,7 @@ def load() -> None:
 
 
 def run(job: Job) -> Sequence[Event]:
-    from tapeline_regime.training import TrainingFailure, fit  # loads scikit-learn and hmmlearn: only where it is used
+    from tapeline_regime.training import TrainingFailure, fit  # its libraries are loaded only where it is used
 
     outcome = fit(job.closes, seed=job.seed, restarts=RESTARTS)
     if isinstance(outcome, TrainingFailure):
