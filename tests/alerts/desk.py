@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +24,8 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
+from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import psutil
 import yaml
@@ -188,7 +190,7 @@ class Desk:
 
     def say(self, author: str, service: str, identity: str, event: Event) -> None:
         """Have an outside fact recorded, with the key of the service whose fact it is."""
-        _in_loop(self._say(author, service, Answer(0, (Draft(event, identity),))))
+        asyncio.run(self._say(author, service, Answer(0, (Draft(event, identity),))))
 
     async def _say(self, author: str, service: str, answer: Answer) -> None:
         seed_file = str(self.data / "keys" / f"{service}.nk")
@@ -201,9 +203,6 @@ class Desk:
 
     def ask(self, expression: str) -> list[tuple[dict[str, str], float]]:
         """What Prometheus answers at this moment."""
-        from urllib.parse import urlencode
-        from urllib.request import urlopen
-
         with urlopen(f"http://{self.prometheus}/api/v1/query?{urlencode({'query': expression})}", timeout=5) as reply:
             result = json.load(reply)["data"]["result"]
         return [(row["metric"], float(row["value"][1])) for row in result]
@@ -229,8 +228,8 @@ class Desk:
             labels: of the alert.
         """
         began_s = time.monotonic()
-        spoil()
         try:
+            spoil()
             fired = self._told(name, "firing", began_s, TOLD_WITHIN_S, labels)
             assert fired.runbook == f"docs/runbooks/{name}.md"
             assert fired.labels["service"]
@@ -258,10 +257,6 @@ class Desk:
 
 LOOKS_BACK = ("HaltedByRisk", "ServiceRestarting")
 """Go on firing for minutes after a fault, by design."""
-
-
-def _in_loop(work: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(work)
 
 
 @contextmanager
