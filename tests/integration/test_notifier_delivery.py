@@ -170,7 +170,7 @@ async def test_no_secret_is_in_a_log_a_file_or_a_number(
     written = "".join(path.read_text() for path in tmp_path.iterdir())
     said = "".join(capfd.readouterr())
     assert "not delivered" in said
-    assert CANARY not in written + said + caplog.text + str(list(counts.samples()))
+    assert CANARY not in written + said + caplog.text + str(list(counts.samples(0)))
 
 
 # ---- nothing lost ------------------------------------------------------------------------------------------------
@@ -322,14 +322,14 @@ async def test_what_comes_while_a_backlog_is_under_way_does_not_grow_without_end
         assert [one.number for one in (*courier.under_way, *courier.queue)] == list(range(8, 18))
 
 
-async def test_numbers_can_be_read_from_another_thread(tmp_path: Path) -> None:
-    """A scrape comes in a thread of its own."""
+async def test_what_waits_is_told_with_its_age(tmp_path: Path) -> None:
+    """Also before anybody takes it up."""
     counts = Counts()
     office = office_of(tmp_path, (to("hook"), Scripted()), counts=counts)
     office.tell(halt(1))
-    samples = await asyncio.to_thread(lambda: list(counts.samples()))
-    assert ("notifications_pending", {"destination": "hook"}, 1.0) in samples
-    (age_s,) = [value for name, _, value in samples if name == "notification_age_seconds"]
+    samples = list(counts.samples(0))
+    assert ("tapeline_notifications_pending", ("hook",), 1.0) in samples
+    (age_s,) = [value for name, _, value in samples if name == "tapeline_notification_age_seconds"]
     assert age_s >= 0
 
 
