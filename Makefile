@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow compose-test check backtest bench dashboards soak pins clean
+.PHONY: help setup run test test-slow alerts-test compose-test check backtest bench dashboards soak pins clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.8
@@ -37,6 +37,9 @@ test-slow: $(SETUP) ## chaos, soak and long simulations
 
 compose-test: $(SETUP) ## the compose files on this machine's Docker: build, trade, kill, verify; shows what it does
 	$(BIN)/python -m pytest -n 0 -s -v -rs -m containers tests/containers
+
+alerts-test: $(SETUP) ## make ten alerts fire for real and resolve; needs prometheus and prometheus-alertmanager
+	$(BIN)/python -m pytest -n 0 -s tests/alerts
 
 check: $(SETUP) ## lint, format, types, import rules
 	$(BIN)/ruff check .

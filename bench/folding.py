@@ -3,8 +3,8 @@
 A core remembers some things for good (ids of decided orders, counted fills), because a repetition may come however
 late. That is growth, and no leak: it is a function of the facts. So it is measured as one: the recorded tape is folded
 anew, under ``tracemalloc``, and the bytes that the state holds are read at chosen positions. What the ledger's process
-keeps beside its core (stream versions, its latest facts) is folded the same way. Rounding by the allocator is not in
-these figures, so they are a little low.
+keeps beside its core (stream versions, its latest facts, rows and subjects at hand) is folded the same way. Rounding by
+the allocator is not in these figures, so they are a little low.
 """
 
 from __future__ import annotations
@@ -19,16 +19,19 @@ from typing import Any
 import asyncpg
 
 from tapeline_common.core import Core
+from tapeline_common.events import Event
 from tapeline_common.follower import Follower
 from tapeline_common.permissions import LEDGER
-from tapeline_common.wire import Fact, decode_facts
+from tapeline_common.subjects import tape
+from tapeline_common.wire import Fact, Heard, decode_facts, heard_decoder
 from tapeline_common.wiring import Service
-from tapeline_ledger import recorder, store, tables
+from tapeline_ledger import mirror, recorder, store, tables
 from tapeline_ledger.projections import PROJECTED, OrderRow, fold, orders_touched
 
 PAGE = 5_000
 
-Hear = Callable[[Fact, bytes], None]
+Hear = Callable[[Any, bytes], None]
+Decode = Callable[[list[bytes]], list[Any]]
 
 
 @dataclass
@@ -39,11 +42,18 @@ class LedgerKeeps:
     latest: deque[tuple[Fact, bytes]] = field(default_factory=lambda: deque(maxlen=2 * store.KEPT_FACTS))
     recent: deque[Fact] = field(default_factory=lambda: deque(maxlen=recorder.KEPT_FACTS))
     orders: dict[str, OrderRow] = field(default_factory=dict)
+    announced: dict[tuple[type[Event], str], str] = field(default_factory=dict)
+    mirrored: dict[tuple[type[Event], str], str] = field(default_factory=dict)
 
     def hear(self, fact: Fact, payload: bytes) -> None:
         self.versions[fact.stream] = fact.version
         self.latest.append((fact, payload))
         self.recent.append(fact)
+        for kept, prefix in ((self.announced, ""), (self.mirrored, mirror.PREFIX)):
+            if (type(fact.event), fact.stream) not in kept:
+                if len(kept) >= mirror.KEPT_SUBJECTS:
+                    kept.clear()
+                kept[type(fact.event), fact.stream] = prefix + tape(fact.author, type(fact.event).__name__, fact.stream)
         if type(fact.event) in PROJECTED:
             touched = orders_touched([fact])
             if len(self.orders) + len(touched) > tables.KEPT_ORDERS:
@@ -54,20 +64,18 @@ class LedgerKeeps:
 def _core_hears(core: Core[Any]) -> Hear:
     follower: Follower[Any] = Follower(core)
 
-    def hear(fact: Fact, _payload: bytes) -> None:
+    def hear(fact: Fact | Heard, _payload: bytes) -> None:
         follower.hear(fact)
 
     return hear
 
 
-def hearers(service: Service) -> list[Hear]:
-    """Everything in a service's process that remembers facts."""
-    found = [_core_hears(core) for core in service.cores]
+def hearers(service: Service) -> tuple[list[Hear], Decode]:
+    """Everything in a service's process that remembers facts, and how far it decodes them."""
     if service.name == LEDGER:
-        from tapeline_ledger.core import CORE
-
-        found = [_core_hears(CORE), LedgerKeeps().hear]
-    return found
+        return [*map(_core_hears, service.cores), LedgerKeeps().hear], decode_facts
+    heard = {event.__name__ for core in service.cores for event in core.hears}
+    return [_core_hears(core) for core in service.cores], heard_decoder(heard)
 
 
 def held_mib(service: Service, payloads: Sequence[bytes], positions: Sequence[int]) -> list[float]:
@@ -75,11 +83,11 @@ def held_mib(service: Service, payloads: Sequence[bytes], positions: Sequence[in
     gc.collect()
     tracemalloc.start()
     try:
-        hears = hearers(service)
+        hears, decode = hearers(service)
         sizes = []
         before = 0
         for position in positions:
-            for facts, kept in _pages(payloads[before:position]):
+            for facts, kept in _pages(payloads[before:position], decode):
                 for fact, payload in zip(facts, kept, strict=True):
                     for hear in hears:
                         hear(fact, payload)
@@ -92,11 +100,11 @@ def held_mib(service: Service, payloads: Sequence[bytes], positions: Sequence[in
         tracemalloc.stop()
 
 
-def _pages(payloads: Sequence[bytes]) -> Iterator[tuple[list[Fact], list[bytes]]]:
+def _pages(payloads: Sequence[bytes], decode: Decode) -> Iterator[tuple[list[Any], list[bytes]]]:
     for start in range(0, len(payloads), PAGE):
         # Copies: a live process has received these bytes itself and holds them itself.
         page = [bytes(bytearray(payload)) for payload in payloads[start : start + PAGE]]
-        yield decode_facts(page), page
+        yield decode(page), page
 
 
 async def read_tape(dsn: str) -> list[bytes]:

@@ -21,6 +21,7 @@ import click
 import msgspec
 
 from tapeline_common import describe, settings
+from tapeline_common.catalogue import Measured, catalogue
 from tapeline_common.cli import tapeline
 from tapeline_common.events import SAYS, Event, FeeTier, FillCosts, InstrumentCosts, InstrumentLimits, OrderTerms
 from tapeline_common.wiring import installed_services
@@ -224,6 +225,39 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|") or "-"
 
 
+# ---- metrics -------------------------------------------------------------------------------------------------------
+
+
+def measured() -> str:
+    """Every exposed name, by the service that exposes it."""
+    found = catalogue()
+    services = list(dict.fromkeys(one.service for one in found))
+    words = _words("metrics", services)
+    lines: list[str] = []
+    for service in services:
+        lines += [
+            f"## {service}",
+            "",
+            words[service],
+            "",
+            "| name | kind | unit | labels | meaning |",
+            "|---|---|---|---|---|",
+        ]
+        lines += [_measured_row(one) for one in found if one.service == service]
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def _measured_row(one: Measured) -> str:
+    labels = ", ".join(_label(label, one.values.get(label, ())) for label in one.labels)
+    appears = f" There are samples {one.appears}." if one.appears else ""
+    return f"| `{one.name}` | {one.kind} | {one.unit} | {labels or '-'} | {_cell(one.text)}.{appears} |"
+
+
+def _label(label: str, values: tuple[str, ...]) -> str:
+    return f"`{label}` ({', '.join(values)})" if values else f"`{label}`"
+
+
 # ---- what is copied --------------------------------------------------------------------------------------------------
 
 
@@ -247,6 +281,7 @@ PAGES = (
     ("docs/configuration.md", "keys", configuration),
     ("docs/commands.md", "commands", commands),
     ("docs/facts.md", "facts", facts),
+    ("docs/metrics.md", "metrics", measured),
     ("docs/strategies.md", "example", example),
 )
 """Page, marker and what belongs between ``<!-- marker -->`` and ``<!-- /marker -->``."""

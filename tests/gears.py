@@ -17,6 +17,7 @@ from tapeline_backtest.report import Run, report
 from tapeline_backtest.runner import Finished, run_blocks, run_loop
 from tapeline_common.events import OrderFilled, TradeClosed
 from tapeline_common.opening import instrument_id, opening_facts
+from tapeline_common.sequencer import Recorded
 from tapeline_common.settings import (
     FeedTable,
     InstrumentTable,
@@ -28,6 +29,7 @@ from tapeline_common.settings import (
     VenueTable,
 )
 from tapeline_common.values import OrderId, Realm
+from tapeline_common.wire import Fact
 from tapeline_marketdata.files import BarColumns, BarFile, FileFacts
 
 NAME = "BTC/USD"
@@ -83,6 +85,31 @@ def file_of(rows: list[tuple[Any, ...]], first_ns: int) -> BarFile:
         grid_offset_ns=0, off_grid_bars=0, notes=(),
     )  # fmt: skip
     return BarFile(facts, BarColumns(open_ns, floats, printed))
+
+
+class Facts:
+    """A recorder that keeps what the exact path says."""
+
+    def __init__(self) -> None:
+        self.facts: list[Fact] = []
+
+    def take(self, recorded: Recorded) -> None:
+        self.facts.append(recorded.fact)
+
+    def take_block(self, payloads: bytes, lengths: object, head_hash: bytes | None = None) -> None:
+        raise AssertionError("the exact path says one fact at a time")
+
+    def close(self) -> None: ...
+
+    def abandon(self) -> None: ...
+
+
+def facts_of(settings: Settings, file: BarFile) -> list[Fact]:
+    """The exact path's tape."""
+    source = Source(instrument_id(settings.instrument[0]), "made.parquet", file, "digest")
+    recorder = Facts()
+    run_loop(script(opening_facts(settings, realm=Realm.REPLAY, code_version="test"), [source]), recorder=recorder)
+    return recorder.facts
 
 
 @dataclass(frozen=True)

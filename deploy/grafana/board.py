@@ -58,6 +58,10 @@ class Show(StrEnum):
     WORDS = "text"
 
 
+WHAT_HAPPENED = "only what happened is drawn"
+"""Why a query is quiet that leaves out the zeros of counters with many labels."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prom:
     """A query to Prometheus.
@@ -131,10 +135,11 @@ class Panel:
         act: what to do when it is amber or red; the runbooks of the levels' alerts are linked beside it.
         falling: low values are the bad ones.
         alert: the alert to be linked where there is no level, such as that behind a coloured word.
-        calc: which number of a course a NUMBER shows (Grafana's name of a reducer).
-        words: numbers shown as words; what has no number is shown as ``nothing``.
+        calc: which number of a course a NUMBER shows (Grafana's name of a reducer); empty: the present one. What is not
+            known now is then not shown as it was when it last was known.
+        words: numbers shown as words.
+        nothing: shown, in grey, where there is no number.
         colours: series (by name) that always have the same colour.
-        bands: pairs of series (lower, upper), the space between which is filled.
         repeat: the variable for each of whose values the panel is shown.
         link: (title, address) of a link that each row of a table has.
     """
@@ -155,14 +160,18 @@ class Panel:
     decimals: int | None = None
     minimum: float | None = None
     maximum: float | None = None
-    calc: str = "lastNotNull"
-    nothing: str = ""
+    calc: str = ""
+    nothing: str = "NOT KNOWN"
     words: tuple[Word, ...] = ()
     colours: dict[str, Colour] = field(default_factory=dict)
     columns: tuple[Column, ...] = ()
-    bands: tuple[tuple[str, str], ...] = ()
     repeat: str = ""
     link: tuple[str, str] | None = None
+
+    @property
+    def shows_present(self) -> bool:
+        """Its numbers are those of now, not of a course."""
+        return self.show in (Show.NUMBER, Show.GAUGES) and not self.calc
 
     @property
     def alerts(self) -> tuple[str, ...]:
@@ -173,11 +182,10 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A titled row of panels, set from left to right; ``folded`` ones are opened by a click."""
+    """A titled row of panels, set from left to right."""
 
     title: str
     panels: tuple[Panel, ...]
-    folded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

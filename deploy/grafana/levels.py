@@ -25,13 +25,18 @@ LOOP_LAG = Level("EventLoopLag", 1)
 RATE_BUDGET = Level("RateBudget", 0.7)
 DESCRIPTORS = Level("FileDescriptors", 0.8)
 NOTIFICATIONS = Level("NotificationsBacklog", 300)
+DESTINATIONS = Level("NoDestinations", 1)
+WATCHDOG = Level("WatchdogNotArriving", 180)
 DRIFT = Level("ModelDrift", 1)
 MODEL_AGE = Level("ModelStale", 30 * 86_400)
 REFUSALS = Level("RefusalRatio", 0.5)
 
 
 def silence(chosen: str = "") -> str:
-    """How long a feed has been silent, as a fraction of what the alert FeedStale allows: by instrument."""
+    """How long a feed has been silent, as a fraction of what the alert FeedStale allows: by instrument.
+
+    Bars without a fixed length are never due; they are allowed an hour.
+    """
     stale = f"max by (instrument) (tapeline_feed_stale_seconds{chosen})"
     due = f"max by (instrument) (tapeline_feed_expected_interval_seconds{chosen})"
-    return f"{stale} / ({due} + clamp_max(clamp_min({due} / 2, 30), 600))"
+    return f"{stale} / ({due} + clamp_max(clamp_min({due} / 2, 30), 600)) or {stale} / 3600 unless {due}"

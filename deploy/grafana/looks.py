@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from deploy.grafana.board import Colour, Panel, Prom, Show, Unit
 from grafana_foundation_sdk.models import bargauge, common, heatmap, stat, statetimeline, table, text, timeseries
 from grafana_foundation_sdk.models import dashboard as grafana
+
+LAST = "lastNotNull"
+"""Grafana's name of the last number of a course."""
 
 SERIES_IN_A_TABLE = 2
 """Panels with more queries, or series by label, name them in a table with their last and largest value."""
@@ -35,7 +38,7 @@ def _number(panel: Panel) -> Look:
         color_mode=common.BigValueColorMode.BACKGROUND if _has_levels(panel) else common.BigValueColorMode.NONE,
         justify_mode=common.BigValueJustifyMode.CENTER,
         text_mode=common.BigValueTextMode.VALUE,
-        reduce_options=common.ReduceDataOptions(values=False, calcs=[panel.calc], fields=""),
+        reduce_options=common.ReduceDataOptions(values=False, calcs=[panel.calc or LAST], fields=""),
         orientation=common.VizOrientation.AUTO,
     )
     return Look("stat", options, by_level=True)
@@ -45,7 +48,7 @@ def _gauges(panel: Panel) -> Look:
     options = bargauge.Options(
         display_mode=common.BarGaugeDisplayMode.BASIC,
         value_mode=common.BarGaugeValueMode.COLOR,
-        reduce_options=common.ReduceDataOptions(values=False, calcs=[panel.calc], fields=""),
+        reduce_options=common.ReduceDataOptions(values=False, calcs=[panel.calc or LAST], fields=""),
         orientation=common.VizOrientation.HORIZONTAL,
     )
     return Look("bargauge", options, by_level=True)
@@ -181,7 +184,6 @@ def fields_of(panel: Panel, look: Look) -> grafana.FieldConfigSource:
         mappings=list(_mappings(panel)),
         thresholds=grafana.ThresholdsConfig(mode=grafana.ThresholdsMode.ABSOLUTE, steps=steps_of(panel)),
         color=grafana.FieldColor(mode=mode),
-        no_value=panel.nothing or None,
         custom=look.custom,
     )
     return grafana.FieldConfigSource(defaults=defaults, overrides=_overrides(panel))
@@ -217,14 +219,19 @@ def _has_levels(panel: Panel) -> bool:
     return panel.amber is not None or panel.red is not None or bool(panel.words)
 
 
-def _mappings(panel: Panel) -> list[grafana.ValueMap | grafana.RangeMap | grafana.RegexMap | grafana.SpecialValueMap]:
-    if not panel.words:
-        return []
-    options = {
-        str(word.number): grafana.ValueMappingResult(text=word.text, color=word.colour, index=index)
-        for index, word in enumerate(panel.words)
-    }
-    return [grafana.ValueMap(options=options)]
+def _mappings(panel: Panel) -> Iterator[grafana.ValueMap | grafana.SpecialValueMap]:
+    if panel.words:
+        options = {
+            str(word.number): grafana.ValueMappingResult(text=word.text, color=word.colour, index=index)
+            for index, word in enumerate(panel.words)
+        }
+        yield grafana.ValueMap(options=options)
+    if panel.show in (Show.NUMBER, Show.GAUGES):
+        # Without this, what is not known has the colour of the lowest level: it would look well.
+        result = grafana.ValueMappingResult(text=panel.nothing, color=Colour.GREY, index=len(panel.words))
+        yield grafana.SpecialValueMap(
+            options=grafana.DashboardSpecialValueMapOptions(match=grafana.SpecialValueMatch.NULL_AND_NAN, result=result)
+        )
 
 
 def _overrides(panel: Panel) -> list[grafana.DashboardFieldConfigSourceOverrides]:
@@ -232,11 +239,6 @@ def _overrides(panel: Panel) -> list[grafana.DashboardFieldConfigSourceOverrides
         _override(name, [_value("color", {"mode": "fixed", "fixedColor": colour})])
         for name, colour in panel.colours.items()
     ]
-    for lower, upper in panel.bands:
-        overrides += [
-            _override(upper, [_value("custom.fillBelowTo", lower), _value("custom.lineWidth", 0)]),
-            _override(lower, [_value("custom.lineWidth", 0)]),
-        ]
     for column in panel.columns:
         properties = [_value("unit", column.unit)]
         if column.decimals is not None:

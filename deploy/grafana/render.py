@@ -41,7 +41,7 @@ def dashboard_of(board: Board) -> grafana.Dashboard:
         description=board.asks,
         tags=[TAG],
         timezone="utc",
-        editable=False,
+        editable=True,
         graph_tooltip=grafana.DashboardCursorSync.CROSSHAIR,
         time=DashboardDashboardTime(f"now-{board.hours}h", "now"),
         refresh=board.refresh,
@@ -59,16 +59,11 @@ def _placed(board: Board) -> Iterator[grafana.Panel | grafana.RowPanel]:
     numbers = count(1)
     top = 0
     for section in board.sections:
-        number = next(numbers)
-        panels = [
-            _panel(board, panel, next(numbers), place) for panel, place in places(section.panels, top + TITLE_ROWS)
-        ]
-        yield _title(section, number, top, panels if section.folded else [])
-        if section.folded:
-            top += TITLE_ROWS
-        else:
-            yield from panels
-            top = max((place.y + place.h for _, place in places(section.panels, top + TITLE_ROWS)), default=top)
+        yield _title(section, next(numbers), top)
+        top += TITLE_ROWS
+        for panel, place in places(section.panels, top):
+            yield _panel(board, panel, next(numbers), place)
+            top = max(top, place.y + place.h)
 
 
 def places(panels: Iterable[Panel], top: int) -> Iterator[tuple[Panel, grafana.GridPos]]:
@@ -82,9 +77,9 @@ def places(panels: Iterable[Panel], top: int) -> Iterator[tuple[Panel, grafana.G
         line_height = max(line_height, panel.height)
 
 
-def _title(section: Section, number: int, top: int, panels: list[grafana.Panel]) -> grafana.RowPanel:
+def _title(section: Section, number: int, top: int) -> grafana.RowPanel:
     place = grafana.GridPos(h=TITLE_ROWS, w=COLUMNS, x=0, y=top)
-    return grafana.RowPanel(collapsed=section.folded, title=section.title, grid_pos=place, id_val=number, panels=panels)
+    return grafana.RowPanel(collapsed=False, title=section.title, grid_pos=place, id_val=number, panels=[])
 
 
 # ---- panels ----------------------------------------------------------------------------------------------------------

@@ -69,8 +69,8 @@ def _prometheus(panel: Panel, query: Prom, name: str) -> prometheus.Dataquery:
     return prometheus.Dataquery(
         expr=query.expr,
         legend_format=query.legend or None,
-        instant=query.table,
-        range_val=not query.table,
+        instant=query.table or panel.shows_present,
+        range_val=not (query.table or panel.shows_present),
         format_val=form,
         editor_mode=prometheus.QueryEditorMode.CODE,
         ref_id=name,

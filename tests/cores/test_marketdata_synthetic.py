@@ -231,3 +231,39 @@ def test_a_market_needs_instruments_and_a_start_on_its_grid() -> None:
         SyntheticMarket(7, [BITCOIN, BITCOIN])
     with pytest.raises(ValueError, match="multiple of 1m"):
         SyntheticMarket(7, [BITCOIN], start_ns=1)
+
+
+def broken(at_bar: int, times: float) -> tuple[SyntheticSpec, ...]:
+    return tuple(msgspec.structs.replace(spec, break_bar=at_bar, break_volatility=times) for spec in SPECS)
+
+
+def test_a_break_of_volatility_leaves_what_was_before_as_it_is() -> None:
+    """Bars before the break are those of the unbroken market, to the last digit."""
+    one, other = market(), market(specs=broken(1_500, 2.0))
+    count = 1_500 * len(SPECS)
+    assert list(bars_from(one, one.start(), count)) == list(bars_from(other, other.start(), count))
+
+
+def test_a_break_of_volatility_makes_every_regime_as_many_times_as_volatile() -> None:
+    """Returns around the regime's drift are twice as large from the break on, and the regimes are the same."""
+    one, other = market(specs=(BITCOIN,)), market(specs=broken(2_000, 2.0)[:1])
+    series = [np.array([float(bar.close) for bar in bars_from(each, each.start(), 4_000)]) for each in (one, other)]
+    usual, wild = (np.diff(np.log(closes))[2_000:] for closes in series)
+    assert float(np.median(np.abs(wild)) / np.median(np.abs(usual))) == pytest.approx(2.0, rel=0.02)
+    regimes = [[each.regime_at(BITCOIN.instrument, index) for index in range(4_000)] for each in (one, other)]
+    assert regimes[0] == regimes[1]
+
+
+def test_a_break_of_one_is_no_break() -> None:
+    """The bars, and so every recorded tape, are the same."""
+    one, other = market(), market(specs=broken(10, 1.0))
+    assert list(bars_from(one, one.start(), 3_000)) == list(bars_from(other, other.start(), 3_000))
+
+
+@pytest.mark.parametrize(
+    ("at_bar", "times", "message"),
+    [(-1, 2.0, "break_bar is -1"), (0, 0.0, "break_volatility is 0.0"), (0, float("inf"), "break_volatility is inf")],
+)
+def test_a_break_that_cannot_be_is_refused(at_bar: int, times: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        broken(at_bar, times)

@@ -89,11 +89,24 @@ def test_a_second_run_keeps_every_secret(tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
+def test_the_notifier_knows_the_token_that_alertmanager_shows(tmp_path: Path) -> None:
+    """One secret in two folders, and all that the notifier needs to receive and keep."""
+    write(tmp_path)
+    told = variables(tmp_path, "notifier")
+    assert (told.notifier_host, told.notifier_port) == ("0.0.0.0", 9110)
+    assert told.notifier_token_file == "/run/tapeline/alerts-token"
+    assert told.notifier_folder == "/var/lib/tapeline/notifier"
+    assert told.destinations_file == "/run/secrets/destinations"
+    token = (tmp_path / "notifier" / "alerts-token").read_text()
+    assert len(token.strip()) == 48
+    assert (tmp_path / "alertmanager" / "alerts-token").read_text() == token
+
+
 def test_two_stacks_share_no_secret(tmp_path: Path) -> None:
     """Everything drawn is drawn anew for another folder."""
     write(tmp_path / "oak")
     write(tmp_path / "elm")
-    drawn = [name for name in contents(tmp_path / "oak") if name.endswith((".nk", "password", "tape", "dsn"))]
+    drawn = [name for name in contents(tmp_path / "oak") if name.endswith((".nk", "password", "tape", "dsn", "token"))]
     assert len(drawn) > 10
     oak, elm = contents(tmp_path / "oak"), contents(tmp_path / "elm")
     assert [name for name in drawn if oak[name] == elm[name]] == []

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hmmlearn.hmm import GaussianHMM
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from tapeline_regime import training
@@ -163,6 +164,73 @@ def test_it_finds_the_regimes_that_are_there() -> None:
     beliefs, _ = filter_series(model, feature_rows(closes))
     agreement = np.mean((beliefs.argmax(axis=1) == BEAR) == (states == BEAR))
     assert agreement > 0.9
+
+
+def by_hmmlearn(scaled: NDArray[np.float64], start: Any, max_iterations: int) -> tuple[Any, float] | None:
+    """The naive twin of ``training._expectation_maximisation``: hmmlearn's own ``fit``, a pass at a time."""
+    hmm: Any = GaussianHMM(n_components=3, covariance_type="diag", n_iter=1, init_params="", covars_prior=0.0)
+    hmm.startprob_, hmm.transmat_, hmm.means_, hmm.covars_ = start.start, start.transition, start.means, start.variances
+    current, last = start, -math.inf
+    for _ in range(max_iterations):
+        try:
+            hmm.fit(scaled)
+        except ValueError:  # hmmlearn's word for a state that no bar belongs to any more
+            return None
+        log_likelihood = float(hmm.monitor_.history[-1])
+        variances = np.diagonal(hmm.covars_, axis1=1, axis2=2)
+        if not (math.isfinite(log_likelihood) and np.isfinite(variances).all() and np.isfinite(hmm.means_).all()):
+            return None
+        if log_likelihood - last < training.TOLERANCE * len(scaled):
+            return training._if_alive(current, log_likelihood)
+        last = log_likelihood
+        clamped = np.maximum(variances, STATE_VARIANCE_FLOOR)
+        current = type(start)(hmm.startprob_.copy(), training._floored(hmm.transmat_), hmm.means_.copy(), clamped)
+        hmm.transmat_, hmm.covars_ = current.transition, clamped
+    return training._if_alive(current, float(hmm.score(scaled)))
+
+
+def jumps(seed: int) -> NDArray[np.float64]:
+    """Closes with so heavy tails that restarts lose states."""
+    return 100.0 * np.exp(np.cumsum(0.01 * np.random.default_rng(seed).standard_t(1.5, 300)))
+
+
+@pytest.mark.parametrize(
+    "closes",
+    [market(1500, 4)[0][:400], np.round(market(400, 2)[0], 1), jumps(3), jumps(8), np.arange(300) % 50 + 100.0],
+    ids=["regimes", "coarse ticks", "jumps", "other jumps", "a saw"],
+)
+@pytest.mark.parametrize("max_iterations", [4, 200])
+def test_a_pass_is_hmmlearns_to_the_last_bit(
+    closes: NDArray[np.float64], max_iterations: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever hmmlearn makes of a series, with every restart's likelihood and every restart that broke down."""
+    result = fit(closes, seed=7, max_iterations=max_iterations)
+    monkeypatch.setattr(training, "_expectation_maximisation", by_hmmlearn)
+    assert fit(closes, seed=7, max_iterations=max_iterations) == result
+
+
+def test_a_pass_that_rounds_otherwise_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mutant: a sum of logarithms taken in the textbook's order gives another model."""
+    closes = market(1500, 4)[0][:400]
+    before = fit(closes, seed=7)
+
+    def textbook(logs: NDArray[np.float64]) -> NDArray[np.float64]:
+        highest = logs.max(axis=1, keepdims=True)
+        return highest + np.log(np.exp(logs - highest).sum(axis=1, keepdims=True))
+
+    monkeypatch.setattr(training, "_log_sums", textbook)
+    assert fit(closes, seed=7) != before
+
+
+def test_log_sums_are_scipys_to_the_last_bit() -> None:
+    """Also of rows with equal terms, with terms that vanish beside others, and with nothing but infinities."""
+    logs = np.random.default_rng(1).normal(0.0, 200.0, (4000, 3))
+    logs[:50] = logs[:50, :1]
+    logs[50:100, 1] = logs[50:100, 0]
+    assert np.array_equal(training._log_sums(logs), logsumexp(logs, axis=1, keepdims=True))
+    logs[7], logs[9, 1] = -np.inf, -np.inf
+    with np.errstate(all="ignore"):
+        assert np.array_equal(training._log_sums(logs), logsumexp(logs, axis=1, keepdims=True))
 
 
 def test_more_passes_of_hmmlearn_itself_gain_nothing() -> None:

@@ -4,26 +4,31 @@ back; over a tape in memory, without any server."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.trading import MINUTE_NS, bar
+from prometheus_client import generate_latest
+from tests.measuring import parsed
+from tests.trading import BTC, MINUTE_NS, bar
 
 from tapeline_common import logs, subjects
 from tapeline_common.core import Core, Stamp
-from tapeline_common.events import BarClosed, Event, HaltRequested, LimitBreached, TradingHalted
+from tapeline_common.events import BarClosed, DataRejected, Event, HaltRequested, LimitBreached, TradingHalted
+from tapeline_common.measures import Kind, Measure, Measures, Watched
 from tapeline_common.metrics import Metrics
 from tapeline_common.preceding import Preceding
 from tapeline_common.sequencer import Recorded
 from tapeline_common.service import Runner, ServiceStopped
 from tapeline_common.tape import Page, ReadRequest, Receipt, TapeUnavailable
 from tapeline_common.tape_memory import MemoryTape
-from tapeline_common.values import HaltReason, Realm
-from tapeline_common.wire import Answer, Draft, Progress
-from tapeline_common.wiring import Service
+from tapeline_common.values import DataFault, HaltReason, Realm
+from tapeline_common.wire import Answer, Draft, Fact, Progress
+from tapeline_common.wire import Heard as TapeHeard
+from tapeline_common.wiring import Door, Service
 
 LOGGER = logs.configure("risk", "error")
 
@@ -195,8 +200,78 @@ def test_a_lost_fact_is_read_before_what_follows_it_is_heard() -> None:
         assert at.heard == [1]
         await at.caught_up()
         assert (at.heard, at.ledger.reads) == ([1, 2, 3], 1)
+        assert at.runner._metrics.gap_reads.value == 1
 
     following(check)
+
+
+class Bars:
+    """A watch: how many bars it has heard, and how far the core was at each."""
+
+    def __init__(self, states: Mapping[str, Any], _clock: Callable[[], int]) -> None:
+        self.state: Heard = states["risk"]
+        self.seen: list[tuple[int, int]] = []
+
+    def heard(self, event: Event, stamp: Stamp) -> None:
+        self.seen.append((stamp.pos, len(self.state.positions)))
+
+    def samples(self, _now_ns: int) -> list[tuple[str, tuple[str, ...], float]]:
+        return [("tapeline_watched_bars", (), float(len(self.seen)))]
+
+
+class Due:
+    """An adapter that has nothing to do, and something to tell."""
+
+    async def run(self, door: Door) -> None:
+        await asyncio.Event().wait()
+
+    def samples(self, _now_ns: int) -> list[tuple[str, tuple[str, ...], float]]:
+        return [("tapeline_due", (), 7.0)]
+
+
+MEASURED = Measures(
+    tables=(
+        Measure(name="tapeline_bars_total", kind=Kind.COUNTER, text="x", count={BarClosed: lambda seen: ()}),
+        Measure(name="tapeline_foreign_total", kind=Kind.COUNTER, text="x", count={DataRejected: lambda seen: ()}),
+        Measure(name="tapeline_due", kind=Kind.GAUGE, text="x"),
+    ),
+    watches=(
+        Watched(
+            measures=(Measure(name="tapeline_watched_bars", kind=Kind.GAUGE, text="x"),), hears=(BarClosed,), make=Bars
+        ),
+    ),
+)
+
+
+async def test_the_restored_past_is_watched_and_not_counted() -> None:
+    """Then both hear each bar once, after the core; a fact that only a measure wants is heard as well."""
+    ledger = Ledger()
+    for number in (1, 2, 4):
+        ledger.say_bar(number)
+    metrics = Metrics("risk", MEASURED)
+
+    async def announce(_said: Progress) -> None:
+        return None
+
+    runner = Runner(
+        RISK, ledger, realm=Realm.LIVE, metrics=metrics, logger=LOGGER, announce=announce, adapters=[("risk", Due())]
+    )
+    await runner.restore()
+    told = parsed(generate_latest(metrics.registry).decode())
+    names = ("bars_total", "watched_bars", "foreign_total", "due", "position", "lag_facts")
+    assert [told[f"tapeline_{name}{{}}"] for name in names] == [0, 3, 0, 7, 3, 0]
+    ledger.told.clear()
+    ledger.say_bar(5)
+    ledger.say("marketdata", Answer(0, (Draft(DataRejected(BTC, DataFault.GAP, 0, ""), "gap"),)))
+    for announcement in ledger.told:
+        runner.inbox.put(*announcement)
+    runner._hear_announced()
+    told = parsed(generate_latest(metrics.registry).decode())
+    assert [told[f"tapeline_{name}{{}}"] for name in names] == [1, 4, 1, 7, 5, 0]
+    watch = metrics._recalling[BarClosed][0]
+    assert isinstance(watch, Bars)
+    assert watch.seen == [(1, 3), (2, 3), (3, 3), (4, 4)], "in the past the core may be a page ahead, never behind"
+    assert "DataRejected" in runner.follows
 
 
 def test_a_lost_last_fact_is_noticed_when_the_ledger_names_its_head() -> None:
@@ -325,3 +400,65 @@ def test_every_fact_is_heard_once_and_in_order(
 
 def is_third(event: Event) -> bool:
     return isinstance(event, BarClosed) and event.open_ns // MINUTE_NS % 3 == 0
+
+
+@dataclass
+class Listening:
+    """A listener that notes positions; a halt for the reason ``bug`` is one of its bugs."""
+
+    positions: list[int] = field(default_factory=list)
+    hears: tuple[type[Event], ...] = (HaltRequested,)
+
+    def hear(self, fact: Fact | TapeHeard) -> None:
+        if fact.event.reason == "bug":
+            raise ZeroDivisionError("a bug")
+        self.positions.append(fact.pos)
+
+
+def test_a_listener_hears_the_tape_from_its_first_fact_and_nothing_else() -> None:
+    """What was recorded before it began, what comes, and what was lost on the way: once and in order; it says none."""
+
+    async def run() -> None:
+        ledger, listener = Ledger(), Listening()
+        for number in range(3):
+            ledger.say_halt(number)
+            ledger.say_bar(number)
+        ledger.told.clear()
+
+        async def announce(said: Progress) -> None:
+            assert said.pos <= ledger.head
+
+        restored = asyncio.Event()
+        runner = Runner(
+            Service("notifier", ()),
+            ledger,
+            realm=Realm.LIVE,
+            metrics=Metrics("notifier"),
+            logger=LOGGER,
+            announce=announce,
+            restored=restored.set,
+            listener=listener,
+        )
+        running = asyncio.ensure_future(runner.run())
+        try:
+            await restored.wait()
+            assert listener.positions == [1, 3, 5]
+            assert "HaltRequested" in runner.follows
+            assert "BarClosed" not in runner.follows
+            at = Following(ledger, runner, [], running)
+            ledger.say_halt(8)
+            ledger.say_bar(8)
+            ledger.say_halt(9)
+            at.deliver(lose=lambda number: number == 0)
+            await at.caught_up()
+            assert (listener.positions, runner.heard, ledger.head) == ([1, 3, 5, 7, 9], 9, 9)
+            ledger.say("operator", Answer(0, (Draft(HaltRequested("alice", "bug"), "halt-bug"),)))
+            at.deliver()
+            with pytest.raises(ZeroDivisionError):
+                await running
+            assert runner.heard == 9, "what it could not hear is not passed over"
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(run())

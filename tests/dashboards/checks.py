@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from itertools import combinations
 
-from deploy.grafana.board import COLUMNS, SCREEN_ROWS
+from deploy.grafana.board import COLUMNS, SCREEN_ROWS, Colour
 from tests.dashboards.reading import (
     Dashboards,
     Panel,
@@ -73,16 +73,16 @@ def overlaps(dashboards: Dashboards) -> list[str]:
     """Panels that stand on each other or outside of the grid."""
     found = []
     for name, dashboard in dashboards.items():
-        groups = [dashboard["panels"], *(row["panels"] for row in dashboard["panels"] if row.get("panels"))]
-        for group in groups:
-            for one, other in combinations(group, 2):
-                if _overlap(one["gridPos"], other["gridPos"]):
-                    found.append(f"{name}: {one['title']} and {other['title']} overlap")
-            found += [
-                f"{name}: {panel['title']} reaches out of the grid"
-                for panel in group
-                if panel["gridPos"]["x"] < 0 or panel["gridPos"]["x"] + panel["gridPos"]["w"] > COLUMNS
-            ]
+        found += [
+            f"{name}: {one['title']} and {other['title']} overlap"
+            for one, other in combinations(dashboard["panels"], 2)
+            if _overlap(one["gridPos"], other["gridPos"])
+        ]
+        found += [
+            f"{name}: {panel['title']} reaches out of the grid"
+            for panel in dashboard["panels"]
+            if panel["gridPos"]["x"] < 0 or panel["gridPos"]["x"] + panel["gridPos"]["w"] > COLUMNS
+        ]
     return found
 
 
@@ -122,6 +122,22 @@ def unexplained(dashboards: Dashboards) -> list[str]:
     return found
 
 
+def reassuring(dashboards: Dashboards) -> list[str]:
+    """Coloured numbers that would look well although nobody knows them: shown as they last were, or in green."""
+    found = []
+    for name, dashboard in dashboards.items():
+        for panel in panels_of(dashboard):
+            if panel["type"] not in ("stat", "bargauge") or panel["options"]["reduceOptions"]["calcs"] == ["diff"]:
+                continue
+            if not all(target["instant"] for target in panel["targets"]):
+                found.append(f"{name}: {panel['title']} shows what was known last")
+            mappings = panel["fieldConfig"]["defaults"]["mappings"]
+            unknown = [one["options"] for one in mappings if one["type"] == "special"]
+            if [one["result"]["color"] for one in unknown if one["match"] == "null+nan"] != [Colour.GREY]:
+                found.append(f"{name}: {panel['title']} has no look for what is not known")
+    return found
+
+
 def unnamed_variables(dashboards: Dashboards) -> list[str]:
     """Variables that a query uses and its dashboard does not have."""
     found = []
@@ -147,5 +163,10 @@ def counts_alerts(panel: Panel) -> bool:
 def _colours(panel: Panel) -> set[str]:
     """Colours of levels and of words."""
     defaults = panel["fieldConfig"]["defaults"]
-    words = [word["color"] for mapping in defaults.get("mappings", []) for word in mapping["options"].values()]
-    return {step["color"] for step in defaults["thresholds"]["steps"]} | set(words)
+    words = {
+        word["color"]
+        for mapping in defaults["mappings"]
+        if mapping["type"] == "value"
+        for word in mapping["options"].values()
+    }
+    return {step["color"] for step in defaults["thresholds"]["steps"]} | words

@@ -1,20 +1,26 @@
-"""What is measured: the names and labels that dashboards may use, and services that expose all of them.
+"""What is measured: the names and labels that dashboards may use, and services that expose all of them."""
 
-The names come from the generated catalogue of the code. ``contract.json`` stands in where the catalogue is not there.
-"""
-
-import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import product
-from pathlib import Path
 
-EVERY = "every"
-SERVICES = ("ledger", "marketdata", "regime", "bandit", "strategy", "risk", "execution", "notifier")
-SUFFIXES = ("_bucket", "_sum", "_count")
+from tapeline_common.catalogue import EVERY_SERVICE, Measured, catalogue
+from tapeline_common.measures import Kind
+from tapeline_common.metrics_common import COMMON
+from tapeline_common.wiring import installed_services
+
+MEASURED = catalogue()
+SERVICES = tuple(installed_services())
+
+BELOW_ZERO = {
+    measure.name
+    for table in (COMMON, *(service.measures.all for service in installed_services().values()))
+    for measure in table
+    if measure.edges and measure.edges[0] < 0
+}
+"""Histograms with edges below zero: the client library leaves out their sums, which may fall, and their counts."""
 
 ALWAYS = {"service", "job", "instance"}
 """Labels that every sample has: our own, and those of the scrape."""
@@ -23,48 +29,29 @@ NOT_OURS = {"up": set[str](), "ALERTS": {"alertname", "alertstate", "severity"}}
 """Series that Prometheus makes by itself."""
 
 
-@dataclass(frozen=True)
-class Known:
-    """One measured name; ``values`` of a label are empty where they are not a closed list."""
-
-    name: str
-    kind: str
-    service: str
-    labels: dict[str, Sequence[str]]
+def names_of(measured: Measured) -> list[str]:
+    """The names under which there are samples."""
+    return [name for name in measured.samples if measured.name not in BELOW_ZERO or name.endswith("_bucket")]
 
 
-def known() -> list[Known]:
-    """Everything the code exposes."""
-    try:
-        from tapeline_common.catalogue import catalogue
-    except ImportError:
-        listed = json.loads((Path(__file__).parent / "contract.json").read_text())
-        return [Known(one["name"], one["kind"], one["service"], one["labels"]) for one in listed]
-    return [
-        Known(one.name, str(one.kind), one.service or EVERY, {label: one.values.get(label, ()) for label in one.labels})
-        for one in catalogue()
-    ]
-
-
-def labels_by_series(measures: Sequence[Known]) -> dict[str, set[str]]:
+def labels_by_series() -> dict[str, set[str]]:
     """Every name that a query may use, with the labels it has."""
     found = {name: labels | ALWAYS for name, labels in NOT_OURS.items()}
-    for one in measures:
-        labels = set(one.labels) | ALWAYS
-        if one.kind == "histogram":
-            found |= {one.name + suffix: labels | ({"le"} if suffix == "_bucket" else set()) for suffix in SUFFIXES}
-        else:
-            found[one.name] = labels
+    for measured in MEASURED:
+        for name in names_of(measured):
+            found[name] = {*measured.labels, *ALWAYS, *(["le"] if name.endswith("_bucket") else [])}
     return found
 
 
 # ---- services that expose everything ---------------------------------------------------------------------------------
 
 PLAUSIBLE = {
+    "direction": ("heard", "said"),
+    "limit": ("daily_loss", "drawdown", "gross_exposure", "open_positions"),
     "instrument": ("BTC-USDT_sim", "ETH-USDT_sim"),
     "strategy": ("ema", "breakout"),
     "preset": ("quick", "slow"),
-    "follower": SERVICES[:-1],
+    "follower": SERVICES,
     "currency": ("USDT",),
     "venue": ("simulated",),
     "volume": ("data",),
@@ -73,37 +60,33 @@ PLAUSIBLE = {
 }
 
 
-def _values(measure: Known, label: str) -> Sequence[str]:
-    return measure.labels[label] or PLAUSIBLE.get(label, ("A", "B"))
+def _values(measured: Measured, label: str) -> Sequence[str]:
+    return measured.values.get(label) or PLAUSIBLE.get(label, ("A", "B"))
 
 
-def _samples(measure: Known, scrape: int) -> Iterator[str]:
+def _samples(measured: Measured, service: str, scrape: int) -> Iterator[str]:
     """Counters and histograms grow with each scrape, by a different amount for each set of labels."""
-    names = list(measure.labels)
-    for step, chosen in enumerate(product(*(_values(measure, name) for name in names)), 1):
+    names = ("service", *measured.labels)
+    choices = ((service,), *(_values(measured, label) for label in measured.labels))
+    for step, chosen in enumerate(product(*choices), 1):
         labels = ",".join(f'{name}="{value}"' for name, value in zip(names, chosen, strict=True))
-        if measure.kind == "histogram":
+        if measured.kind is Kind.HISTOGRAM:
             for count, edge in enumerate(("0.001", "0.01", "0.1", "1", "+Inf"), 1):
-                inside = ",".join(part for part in (labels, f'le="{edge}"') if part)
-                yield f"{measure.name}_bucket{{{inside}}} {count * scrape * step}"
-            yield f"{measure.name}_sum{{{labels}}} {scrape * step}"
-            yield f"{measure.name}_count{{{labels}}} {5 * scrape * step}"
+                yield f'{measured.name}_bucket{{{labels},le="{edge}"}} {count * scrape * step}'
+            for name in names_of(measured)[1:]:
+                yield f"{name}{{{labels}}} {5 * scrape * step}"
         else:
-            yield f"{measure.name}{{{labels}}} {scrape * step if measure.kind == 'counter' else step}"
+            yield f"{measured.name}{{{labels}}} {scrape * step if measured.kind is Kind.COUNTER else step}"
 
 
-def exposed(measures: Sequence[Known], service: str, scrape: int) -> str:
+def exposed(service: str, scrape: int) -> str:
     """What a service answers to its scrape of this number."""
-    lines = [line for one in measures if one.service in (EVERY, service) for line in _samples(one, scrape)]
-    labelled = (
-        line.replace("{", f'{{service="{service}"' + ("" if line.split("{")[1].startswith("}") else ","), 1)
-        for line in lines
-    )
-    return "\n".join(labelled) + "\n"
+    own = [one for one in MEASURED if one.service in (EVERY_SERVICE, service)]
+    return "".join(f"{line}\n" for one in own for line in _samples(one, service, scrape))
 
 
 @contextmanager
-def everything_exposed(measures: Sequence[Known]) -> Iterator[int]:
+def everything_exposed() -> Iterator[int]:
     """A server on the yielded port: ``/risk`` answers as risk would on a stack on which everything has happened."""
     scrapes = dict.fromkeys(SERVICES, 0)
 
@@ -111,7 +94,7 @@ def everything_exposed(measures: Sequence[Known]) -> Iterator[int]:
         def do_GET(self) -> None:
             service = self.path.strip("/")
             scrapes[service] += 1
-            body = exposed(measures, service, scrapes[service]).encode()
+            body = exposed(service, scrapes[service]).encode()
             self.send_response(200)
             self.send_header("Content-Type", "text/plain; version=0.0.4")
             self.send_header("Content-Length", str(len(body)))

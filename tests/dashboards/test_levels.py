@@ -53,9 +53,8 @@ def test_levels_are_those_of_the_rules() -> None:
         assert level.alert in known, where
         severity, expr = known[level.alert]
         assert severity == SEVERITY[colour], where
-        if (
-            level.alert == "FeedStale"
-        ):  # drawn as a fraction of what is allowed: the rule's own numbers are in the query
+        if level.alert == "FeedStale":
+            # Drawn as a fraction of what is allowed: the rule's own numbers are in the query.
             queries = " ".join(query.expr for query in panel.queries if isinstance(query, Prom))
             assert numbers_in(expr) <= numbers_in(queries), where
         else:

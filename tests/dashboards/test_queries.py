@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from tests.dashboards.known import SERVICES, everything_exposed, known
+from tests.dashboards.known import SERVICES, everything_exposed
 from tests.dashboards.prometheus import Prometheus, QueryRefused, Target, running_prometheus
 from tests.dashboards.reading import QUIET, Dashboards, committed, promql, queries_of
 
@@ -48,7 +48,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     """Scrapes services on which everything that is measured has happened."""
     folder = tmp_path_factory.mktemp("prometheus")
     (folder / "rules.yml").write_text(WATCHDOG)
-    with everything_exposed(known()) as port:
+    with everything_exposed() as port:
         targets = [Target(service, f"127.0.0.1:{port}", f"/{service}") for service in SERVICES]
         with running_prometheus(folder, targets, [folder / "rules.yml"]) as server:
             server.wait_for(

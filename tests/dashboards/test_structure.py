@@ -12,11 +12,11 @@ from deploy.grafana.board import SCREEN_ROWS
 from deploy.grafana.boards import BOARDS
 from deploy.grafana.generate import generated, stale
 from tests.dashboards import checks
-from tests.dashboards.known import known, labels_by_series
+from tests.dashboards.known import labels_by_series
 from tests.dashboards.reading import FOLDER, ROOT, Dashboards, committed, panels_of
 
 PROVISIONING = ROOT / "deploy/grafana/provisioning"
-NAMES = labels_by_series(known())
+NAMES = labels_by_series()
 SOURCES: dict[str, str] = {
     source["uid"]: source["type"]
     for path in sorted((PROVISIONING / "datasources").glob("*.yml"))
@@ -41,6 +41,7 @@ CHECKS: tuple[Check, ...] = (
     checks.overlaps,
     checks.crowded,
     checks.unexplained,
+    checks.reassuring,
     checks.unnamed_variables,
 )
 
@@ -113,6 +114,14 @@ def use_undeclared(panel: dict[str, Any]) -> None:
     panel["targets"][0]["expr"] = 'max(tapeline_stopped{service=~"$service"})'
 
 
+def show_the_past(panel: dict[str, Any]) -> None:
+    panel["targets"][0]["instant"] = False
+
+
+def look_well_unknown(panel: dict[str, Any]) -> None:
+    panel["fieldConfig"]["defaults"]["mappings"].pop()
+
+
 @pytest.mark.parametrize(
     ("change", "check", "said"),
     [
@@ -124,6 +133,8 @@ def use_undeclared(panel: dict[str, Any]) -> None:
         (take_id, checks.repeated_uids, "overview.json: 2 panels have the id 3"),
         (forget_unit, checks.unexplained, "overview.json: Trading has no unit"),
         (forget_runbook, checks.unexplained, "overview.json: Trading has no link to a runbook"),
+        (show_the_past, checks.reassuring, "overview.json: Trading shows what was known last"),
+        (look_well_unknown, checks.reassuring, "overview.json: Trading has no look for what is not known"),
         (use_undeclared, checks.unnamed_variables, "overview.json: nobody can choose $service"),
     ],
 )
@@ -162,6 +173,12 @@ def test_what_is_provisioned_leads_to_the_files() -> None:
     postgres = yaml.safe_load((PROVISIONING / "datasources/postgres.yml").read_text())["datasources"][0]
     assert postgres["user"] == "tapeline_reader"
     assert postgres["secureJsonData"] == {"password": "$__file{/run/tapeline/reader-password}"}
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    assert {
+        "./deploy/grafana/provisioning:/etc/grafana/provisioning:ro",
+        "./deploy/grafana/dashboards:/etc/grafana/dashboards:ro",
+    } <= set(compose["grafana"]["volumes"])
+    assert postgres["url"].partition(":")[0] in compose
 
 
 def test_runbooks_that_panels_link_exist() -> None:

@@ -91,6 +91,7 @@ def run(block: Block, folder: Path) -> str:
 def live_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder on which ``tapeline up`` runs, from its first fill until the last page is done."""
     folder = tmp_path_factory.mktemp("live")
+    (folder / "deploy").symlink_to(ROOT / "deploy")
     for each in (folder, folder.parent):
         each.chmod(0o755)
     stack = subprocess.Popen(["tapeline", "up"], cwd=folder, env=in_environment(), stdout=subprocess.DEVNULL)

@@ -48,6 +48,7 @@ from tapeline_common.events import (
     FeedOpened,
     FeedResumed,
 )
+from tapeline_common.measures import Distribution
 from tapeline_common.settings import ConfigurationInvalid, FeedTable, InstrumentTable, RunTable, Settings
 from tapeline_common.tape_memory import MemoryTape
 from tapeline_common.values import DataFault, FeedTroubleKind, InstrumentId
@@ -256,6 +257,29 @@ async def test_history_comes_first_and_then_each_bar_as_it_closes(settled: Binan
         (f"feed:{BINANCE_BTC}:1", opened),
         *((f"bar:{BINANCE_BTC}:1m:{one.open_ns}", one) for one in map(binance_bar, range(12))),
     ]
+
+
+async def test_an_exchange_feed_tells_how_its_requests_went(settled: BinanceDouble) -> None:
+    """By outcome and time, how late the newest bar came, and when the next one is due."""
+    settled.faults += [answer(status=429), answer(status=500), answer(status=400, text='{"code": -1100, "msg": "no"}')]
+    feed = exchange_feed(settled, Script(later(settled)))
+    await run_until_killed(feed, TapeDoor(listed(BINANCE_BTC)))
+    told = {(name, labels): number for name, labels, number in feed.samples(0)}
+    requests = {labels[1]: count for (name, labels), count in told.items() if name.endswith("requests_total")}
+    assert {name: requests[name] for name in ("rate_limited", "error", "refused")} == {
+        "rate_limited": 1,
+        "error": 1,
+        "refused": 1,
+    }
+    assert requests["ok"] == len(settled.asked) - 3 + 1 + 5, (
+        "candles; the list of instruments once, the time five times"
+    )
+    seconds = told["tapeline_exchange_request_seconds", ("binance",)]
+    assert isinstance(seconds, Distribution)
+    assert sum(seconds.counts) == sum(requests.values())
+    assert told["tapeline_feed_delay_seconds", (BINANCE_BTC,)] == 1
+    assert told["tapeline_feed_expected_interval_seconds", (BINANCE_BTC,)] == 60
+    assert told["tapeline_rate_budget_used_ratio", ("binance",)] == 0, "no limit is kept to here"
 
 
 async def test_a_restart_continues_from_the_watermark_and_downloads_nothing_again(settled: BinanceDouble) -> None:
@@ -611,6 +635,9 @@ def test_the_settings_choose_the_feed() -> None:
     assert make_adapters(settings(FeedTable(interval_ms=100), table)) == [
         ("marketdata", SyntheticFeed({BTC: table}, "1m", 0.1, 11))
     ]
+    assert make_adapters(settings(FeedTable(break_bar=900, break_volatility=2.5), table)) == [
+        ("marketdata", SyntheticFeed({BTC: table}, "1m", 0.25, 11, break_bar=900, break_volatility=2.5))
+    ]
     assert make_adapters(settings(exchange, table)) == [
         ("marketdata", ExchangeFeed("kraken", {BTC: "BTC/USDT"}, "1m", 0.5, base_url="http://there"))
     ]
@@ -628,6 +655,7 @@ def test_the_settings_choose_the_feed() -> None:
         (FeedTable(timeframe="tick-x", kind="files"), r"feed\.timeframe.*'x' is not a whole number above 0"),
         (FeedTable(timeframe="tick-500"), r"feed\.timeframe is tick-500.*kind synthetic"),
         (FeedTable(interval_ms=0), r"feed\.interval_ms is 0"),
+        (FeedTable(break_volatility=-1.0), r"BTC/USDT.*break_volatility is -1\.0"),
         (FeedTable(kind="exchange", poll_ms=-1), r"feed\.poll_ms is -1"),
     ],
 )

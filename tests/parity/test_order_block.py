@@ -12,19 +12,29 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.gears import file_of, finished_in_both, settings_of
+from tests.gears import facts_of, file_of, finished_in_both, settings_of
 from tests.parity.test_block_mode import bars_file
 from tests.parity.test_kernel_gear import FIRST_NS, FLAT, LONG, SITUATIONS, bars, hold
 
 from tapeline_backtest import compiled, order_block
 from tapeline_backtest.kept import flows_by_instrument, results_by_instrument
 from tapeline_backtest.runner import Finished
+from tapeline_common.events import ModelPromoted, OrderFilled, OrderProposed, RegimeUpdated, TradeDeclined
 from tapeline_common.settings import RegimeTable, RiskTable, Settings, VenueTable
-from tapeline_common.values import Regime
+from tapeline_common.values import Decline, Regime, Side
 from tapeline_marketdata.files import BarFile, read_bars
+from tapeline_regime import stretching, training
 from tapeline_strategy.sdk import Strategy
 
 pytest.importorskip("numba", reason="block mode compiles")
+
+FIT = cache(training.fit)
+"""The same bars are fitted again and again here, and the same model comes of them."""
+
+
+@pytest.fixture(autouse=True)
+def _fitted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "fit", FIT)
 
 
 def same(settings: Settings, file: BarFile, chunk_bars: int = 8192) -> Finished:
@@ -77,6 +87,13 @@ def drawn(chance: random.Random) -> Settings:
     return msgspec.structs.replace(settings, regime=regime)
 
 
+def filtered(settings: Settings, *regimes: Regime, **changes: Any) -> Settings:
+    """The same settings for a strategy that trades in these regimes only, told by a model of 300 bars."""
+    table = msgspec.structs.replace(settings.strategy[0], regimes=regimes)
+    regime = RegimeTable(**{"enabled": True, "train_bars": 300, "refit_bars": 100_000, **changes})
+    return msgspec.structs.replace(settings, strategy=(table,), regime=regime)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_any_configuration_gives_the_same_tape(seed: int, tmp_path: Path) -> None:
     """Fees, slippage, grids, limits, regimes, holes and borders of chunks, hours and days: hash, fills and states."""
@@ -114,6 +131,29 @@ def test_regimes_are_named_by_the_compiled_path_too(tmp_path: Path) -> None:
     assert block.passed_orders > 100
 
 
+@pytest.mark.parametrize("seed", range(15))
+def test_a_strategy_that_trades_in_some_regimes_gives_the_same_tape(seed: int, tmp_path: Path) -> None:
+    """With any costs and limits: declines, orders and models come where the exact path has them, with and without a
+    model, when others are fitted on the way, and wherever chunks, hours and days end."""
+    chance = random.Random(1000 + seed)
+    settings = drawn(chance)
+    file = read_bars(bars_file(tmp_path / "bars.parquet", chance, chance.randrange(400, 1200)))
+    regimes = chance.choice(((Regime.BULL,), (Regime.BULL, Regime.CHOP), (Regime.BEAR,), (Regime.BEAR, Regime.CHOP)))
+    enabled, refit_bars = chance.random() < 0.8, chance.choice((200, 100_000))
+    same(filtered(settings, *regimes, enabled=enabled, refit_bars=refit_bars), file, chance.choice((7, 100, 8192)))
+
+
+def test_what_a_regime_keeps_it_from_is_passed_over_too(tmp_path: Path) -> None:
+    """The comparison means something: neither orders nor declines nor waiting for a regime need the exact path."""
+    file = read_bars(bars_file(tmp_path / "bars.parquet", random.Random(5), 4_000))
+    block = same(filtered(settings_of("ema_cross", {"fast": 2, "slow": 5}), Regime.BULL, Regime.CHOP), file)
+    assert block.collected.declined[Decline.REGIME_BLOCKED] > 50
+    assert block.collected.declined[Decline.REGIME_UNKNOWN] > 5
+    assert block.collected.submitted > 100
+    assert block.passed_orders > 0.95 * block.collected.submitted
+    assert block.passed > 3_900
+
+
 # ---- where it may not be taken -----------------------------------------------------------------------------------
 
 PLAIN = settings_of("scripted", {})
@@ -127,7 +167,6 @@ OTHERS = {
     "two strategies": msgspec.structs.replace(
         PLAIN, strategy=(*PLAIN.strategy, msgspec.structs.replace(PLAIN.strategy[0], name="second"))
     ),
-    "regimes": of_strategy(regimes=(Regime.BULL,)),
     "latency": msgspec.structs.replace(PLAIN, venue=VenueTable(latency_ms=5)),
 }
 
@@ -157,6 +196,23 @@ def long_and_short(first_minute: int) -> tuple[Settings, BarFile]:
     return settings, file_of([(row[0], *map(float, row[1:])) for row in rows], FIRST_NS)
 
 
+@cache
+def in_some_regimes(first_minute: int) -> tuple[Settings, BarFile]:
+    """Calm and wild prices in turn with holes among them, traded both ways in the calm ones only."""
+    chance = random.Random(11)
+    price, rows = 1000.0, []
+    for index in range(620):
+        opened, spread = price, 4.0 if index // 40 % 2 else 0.5
+        price = round(price + chance.gauss(0.0, spread), 2)
+        minute = first_minute + index + (index > 333) + 2 * (index > 470)
+        volume = 1000 + (1, 1, 0, 0, 0, 2, 1, 2, 0, 1)[index // 7 % 10]
+        rows.append((minute, opened, max(opened, price) + 0.1, min(opened, price) - 0.1, price, volume))
+    settings = settings_of("scripted", {}, venue=VenueTable(Decimal(0), Decimal("0.001"), Decimal(0), None))
+    return filtered(settings, Regime.BULL, Regime.CHOP), file_of(
+        [(row[0], *map(float, row[1:])) for row in rows], FIRST_NS
+    )
+
+
 def interpreted(strategy: Strategy, old: str = "", new: str = "") -> Callable[..., int]:
     """The compiled path without numba, with one piece of its text replaced."""
     names = ("scan_loop", "wide", "kernel_loop", "order_loop")
@@ -171,7 +227,7 @@ def interpreted(strategy: Strategy, old: str = "", new: str = "") -> Callable[..
 
 MUTANTS = {
     "an open order is left behind": ("and (book[WORKING] == 0 or bar + 1 < stop)", ""),
-    "a refusal is passed over": ("and answers(book) == said", ""),
+    "a refusal is passed over": ("and answers(book) - said == book[DECLINED + barred[bar]] - declined", ""),
     "the mark is at this bar's price": (
         "high, low = prices[CLOSES_HIGH][bar - 1], prices[CLOSES_LOW][bar - 1]",
         "high, low = prices[CLOSES_HIGH][bar], prices[CLOSES_LOW][bar]",
@@ -192,8 +248,24 @@ MUTANTS = {
         "gross_high, gross_low = multiple(price_high, price_low, abs(book[POSITION]))",
         "gross_high, gross_low = multiple(price_high, price_low, book[POSITION])",
     ),
-    "the strategy hears the fill first": ("proposed_pos = notes[HEAD] + 1", "proposed_pos = notes[HEAD] + 2"),
-    "the order is named after its approval": ("notes[WORKING_POS] = root", "notes[WORKING_POS] = approval"),
+    "the strategy hears the fill first": (
+        "proposed_pos = notes[HEAD] + 1\n    if decided", "proposed_pos = notes[HEAD] + 2\n    if decided"
+    ),
+    "the order is named after its approval": (
+        "notes[WORKING_POS] = decided_pos", "notes[WORKING_POS] = approval"
+    ),
+    "the regime keeps from nothing": ("book[BARRED] = barred[bar]", "book[BARRED] = 0"),
+    "the regime is that of the bar before": ("book[BARRED] = barred[bar]", "book[BARRED] = barred[bar - 1]"),
+    "the regime keeps from exits": ("and not is_reduced(expected, wanted)", ""),
+    "a turn goes through whole": ("not is_half_allowed(target, book)", "True"),
+    "what is declined is not said": ("or notes[BARRED_BY] != 0):", "):"),
+    "a decline is of no version": (
+        "fact(layout, bar, decided_pos, root, time_ns, notes, told)\n"
+        "        told[row, VERSION] = next_version(STRATEGY_VERSION, notes)",
+        "fact(layout, bar, decided_pos, root, time_ns, notes, told)\n"
+        "        told[row, VERSION] = notes[STRATEGY_VERSION]",
+    ),
+    "it decides before it hears the regime": ("if notes[IS_LATE] != 0:", "if notes[IS_LATE] != notes[IS_LATE]:"),
     "nothing is remembered to go back to": (
         "keep(kept_memory, kept_book, kept_seat, kept_notes, memory, book, seat, notes)\n"
         "            bar, begun = kept_bar, kept_begun", "bar, begun = kept_bar, kept_begun",
@@ -207,7 +279,11 @@ def exact_of(name: str) -> Finished:
 
 
 def situations() -> dict[str, tuple[Settings, BarFile]]:
-    return {**SITUATIONS, "turns": long_and_short(0), "turns late in the hour": long_and_short(41)}
+    return {**SITUATIONS, "turns": long_and_short(0), "turns late in the hour": long_and_short(41), **of_regimes()}
+
+
+def of_regimes() -> dict[str, tuple[Settings, BarFile]]:
+    return {"some regimes": in_some_regimes(0), "some regimes, late in the day": in_some_regimes(1200)}
 
 
 def differs(name: str, follow: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> bool:
@@ -243,3 +319,50 @@ def _strategy_of(name: str) -> Strategy:
     from tapeline_strategy.catalogue import find
 
     return find(situations()[name][0].strategy[0].kind)
+
+
+# ---- regimes -----------------------------------------------------------------------------------------------------
+
+
+def test_the_situations_of_regimes_are_what_they_are_called() -> None:
+    """A promotion on the way; orders and declines before and after it; regimes that change while something is held;
+    exits in regimes that it does not trade in; the first half of a turn; missing bars in each."""
+    facts = facts_of(*in_some_regimes(0))
+    events = [fact.event for fact in facts]
+    promoted = next(index for index, event in enumerate(events) if isinstance(event, ModelPromoted))
+    declined = [(index, event.reason) for index, event in enumerate(events) if isinstance(event, TradeDeclined)]
+    assert {reason for index, reason in declined if index < promoted} == {Decline.REGIME_UNKNOWN}
+    assert {reason for index, reason in declined if index > promoted} == {Decline.REGIME_BLOCKED}
+    blocked = {fact.correlation for fact in facts if isinstance(fact.event, TradeDeclined)}
+    proposed = [fact for fact in facts if isinstance(fact.event, OrderProposed)]
+    exits = [fact for fact in proposed if fact.event.regime is Regime.BEAR]
+    assert [fact for fact in exits if fact.correlation in blocked], "a turn of which the first half is allowed"
+    assert [fact for fact in exits if fact.correlation not in blocked], "an exit that nothing is said of"
+    held, seen = Decimal(0), set[Regime]()
+    changes = 0
+    for event in events:
+        if isinstance(event, OrderFilled):
+            held += event.quantity if event.side is Side.BUY else -event.quantity
+            seen.clear()
+        if isinstance(event, RegimeUpdated) and held:
+            seen.add(event.regime)
+            changes += len(seen) == 2
+    assert changes > 3
+
+
+@pytest.mark.parametrize("name", ["some regimes", "some regimes, late in the day"])
+@pytest.mark.parametrize("chunk_bars", [3, 50, 8192])
+def test_every_situation_of_regimes_gives_the_same_tape(name: str, chunk_bars: int) -> None:
+    same(*of_regimes()[name], chunk_bars=chunk_bars)
+
+
+def test_a_wrong_look_ahead_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a stretch decided by must be what the regime core then says."""
+    right = stretching.regimes_ahead
+
+    def wrong(state: Any, block: Any, start: int, stop: int) -> Any:
+        return (right(state, block, start, stop) + 1) % 3
+
+    monkeypatch.setattr(stretching, "regimes_ahead", wrong)
+    with pytest.raises(AssertionError, match="looked ahead"):
+        finished_in_both(*in_some_regimes(0), only_block=True)

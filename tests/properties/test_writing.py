@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from decimal import Decimal
 from functools import cache
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -18,6 +20,7 @@ from tapeline_backtest import chain_block, writing
 from tapeline_backtest.machine_code import BYTES, NOTHING, Routine, routine
 from tapeline_backtest.wide import BASE, HIGHEST
 from tapeline_common.money import plain
+from tapeline_marketdata.columns import texts_of
 
 LARGEST = HIGHEST * BASE - 1
 
@@ -94,3 +97,39 @@ def test_plain_rounds_are_those_of_the_instructions(blocks: bytes) -> None:
 
 def _padding(size: int) -> bytes:
     return b"\x80" + bytes(55) + (8 * size).to_bytes(8, "big")
+
+
+def written(write: Any, floats: list[float]) -> tuple[list[str] | None, bytes]:
+    """The texts, ``None`` where it gave up, and what stands behind the room that it was given."""
+    room = len(floats) * writing.PLAIN_LETTERS
+    out, starts = np.full(room + 40, 120, dtype=np.uint8), np.empty(len(floats) + 1, dtype=np.int64)
+    size = write(np.array(floats), out, starts)
+    spans = zip(starts.tolist(), starts[1:].tolist(), strict=False)
+    return None if size < 0 else [out[first:stop].tobytes().decode() for first, stop in spans], out[room:].tobytes()
+
+
+SHORT = st.builds(lambda units, decimals: units / 10.0**decimals, st.integers(0, 10**15 - 3), st.integers(0, 14))
+
+
+@settings(deadline=None)
+@example([0.0, -0.0, 5000.0, 0.1, 1e-15, 0.000012345678901])
+@example([123456789.123456, 5000.02, 0.1, 1e14, 99.5])
+@given(st.lists(SHORT, min_size=1, max_size=20))
+def test_floats_of_few_digits_are_printed_as_files_of_bars_print_them(floats: list[float]) -> None:
+    """Whatever decimals stand beside each other: what Arrow makes of them, without exponents, and no letter more."""
+    texts, behind = written(writing.compiled_floats(), floats)
+    assert texts == texts_of(pa.array(floats)) or (texts is None and max(floats) > 9e12)
+    assert behind == b"x" * 40
+
+
+@pytest.mark.parametrize("other", [0.1 + 0.2, 1e15, -1.5, 5e-324, math.nan, math.inf, 2.0**60, 1.0 / 3.0])
+def test_a_float_of_more_digits_is_left_to_others(other: float) -> None:
+    assert written(writing.compiled_floats(), [5000.02, other, 1.0])[0] is None
+
+
+def test_floats_that_were_not_proved_would_be_printed_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mutant: without the division, the decimals of the number before would do for any other."""
+    floats = [5000.02, 1.2345]
+    assert written(writing.plain_floats, floats)[0] == ["5000.02", "1.2345"]
+    monkeypatch.setattr(writing, "_is_whole", lambda _number, decimals: decimals == 2)
+    assert written(writing.plain_floats, floats)[0] == ["5000.02", "1.23"]

@@ -41,7 +41,7 @@ FAST = (
     Panel(
         title="From an order to its fill",
         asks="How long do orders wait?",
-        text="From the recorded submission to the fill. A simulated venue fills with the bars that come.",
+        text="From the recorded submission to the first fill. A simulated venue fills with the bars that come.",
         show=Show.HEAT,
         queries=heat("tapeline_order_to_fill_seconds"),
         unit=Unit.SECONDS,
@@ -59,22 +59,22 @@ COSTS = (
     Panel(
         title="Slippage",
         asks="How much worse than the price at decision are fills?",
-        text="Adverse, in basis points; each fill.",
+        text="Each fill against the last close that was known when its order was approved; below zero is better.",
         show=Show.HEAT,
         queries=heat("tapeline_fill_slippage_bps", '{strategy=~"$strategy"}'),
         unit=Unit.BASIS_POINTS,
         width=8,
     ),
     Panel(
-        title="Slippage on average",
+        title="Median slippage",
         asks="Which strategy pays most for speed?",
+        text="Of 15 minutes.",
         show=Show.LINES,
         queries=(
             Prom(
-                'sum by (strategy) (rate(tapeline_fill_slippage_bps_sum{strategy=~"$strategy"}[15m]))'
-                ' / sum by (strategy) (rate(tapeline_fill_slippage_bps_count{strategy=~"$strategy"}[15m]) > 0)',
+                "histogram_quantile(0.5, sum by (strategy, le)"
+                ' (rate(tapeline_fill_slippage_bps_bucket{strategy=~"$strategy"}[15m])))',
                 legend="{{strategy}}",
-                quiet="strategies that filled within 15 minutes",
             ),
         ),
         unit=Unit.BASIS_POINTS,
@@ -83,8 +83,7 @@ COSTS = (
     Panel(
         title="Fees of turnover",
         asks="What does a unit of turnover cost?",
-        text="Fees since the tape began, divided by what was traded since the ledger's process started counting: "
-        "exact on a stack that has not been restarted.",
+        text="Of the last hour: fees by the value of what was traded.",
         show=Show.LINES,
         queries=(
             Prom(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from deploy.grafana import levels
-from deploy.grafana.board import SERVICE, Board, Colour, Column, Panel, Prom, Section, Show, Unit, Word
+from deploy.grafana.board import SERVICE, WHAT_HAPPENED, Board, Colour, Column, Panel, Prom, Section, Show, Unit, Word
 from deploy.grafana.boards.execution import heat
 
 CHOSEN = 'service=~"$service"'
 BY_SERVICE = "{{service}}"
+NO_DESTINATION = "stacks that were told whom to notify"
+NO_ALERTMANAGER = "stacks with Prometheus and Alertmanager"
 
 LATENCY = (
     Panel(
@@ -146,7 +148,6 @@ CHAIN = (
         queries=(Prom("max(tapeline_chain_faults)"),),
         unit=Unit.PLAIN,
         words=(Word(0, "intact", Colour.GREEN), Word(1, "BROKEN", Colour.RED)),
-        nothing="NOT KNOWN",
         alert="ChainFault",
         width=4,
         height=5,
@@ -200,7 +201,7 @@ DOOR = (
             Prom(
                 "sum by (verb, outcome) (increase(tapeline_control_requests_total[$__rate_interval])) > 0",
                 legend="{{verb}} {{outcome}}",
-                quiet="only what happened is drawn",
+                quiet=WHAT_HAPPENED,
             ),
         ),
         width=8,
@@ -224,7 +225,7 @@ DOOR = (
             Prom(
                 "sum by (author, reason) (increase(tapeline_answers_refused_total[$__rate_interval])) > 0",
                 legend="{{author}} {{reason}}",
-                quiet="only what happened is drawn",
+                quiet=WHAT_HAPPENED,
             ),
         ),
         width=8,
@@ -386,7 +387,7 @@ PROCESSES = (
             Prom(
                 f"sum by (service, level) (increase(tapeline_log_messages_total{{{CHOSEN}}}[$__rate_interval])) > 0",
                 legend="{{service}} {{level}}",
-                quiet="only what happened is drawn",
+                quiet=WHAT_HAPPENED,
             ),
         ),
         width=8,
@@ -417,6 +418,31 @@ PROCESSES = (
 
 NOTIFIER = (
     Panel(
+        title="Destinations",
+        asks="Is anybody told at all?",
+        text="Besides the file, which always is.",
+        act="Configure one: until then alerts end in a file that nobody reads at night.",
+        show=Show.NUMBER,
+        queries=(Prom("max(tapeline_destinations)"),),
+        unit=Unit.PLAIN,
+        amber=levels.DESTINATIONS,
+        falling=True,
+        width=4,
+    ),
+    Panel(
+        title="Last sign of life of the alerts",
+        asks="Would an alert arrive?",
+        text="The alert that always fires, as the notifier received it.",
+        act="Prometheus or Alertmanager is down, or cannot reach the notifier: until then nobody is called.",
+        show=Show.NUMBER,
+        queries=(Prom("time() - max(tapeline_watchdog_time_seconds > 0)", quiet=NO_ALERTMANAGER),),
+        unit=Unit.SECONDS,
+        red=levels.WATCHDOG,
+        nothing="never came",
+        decimals=0,
+        width=4,
+    ),
+    Panel(
         title="Notifications",
         asks="Do people hear of it?",
         act="Look at the notifier's log: which destination fails, and why?",
@@ -425,10 +451,11 @@ NOTIFIER = (
             Prom(
                 "sum by (destination, outcome) (increase(tapeline_notifications_total[$__rate_interval]))",
                 legend="{{destination}} {{outcome}}",
-                quiet="stacks with a notifier",
+                quiet=NO_DESTINATION,
             ),
         ),
         alert="NotificationsFailing",
+        width=8,
     ),
     Panel(
         title="Oldest notification that waits",
@@ -439,12 +466,13 @@ NOTIFIER = (
             Prom(
                 "max by (destination) (tapeline_notification_age_seconds)",
                 legend="{{destination}}",
-                quiet="stacks with a notifier",
+                quiet=NO_DESTINATION,
             ),
         ),
         unit=Unit.SECONDS,
         amber=levels.NOTIFICATIONS,
         minimum=0,
+        width=8,
     ),
 )
 

@@ -24,7 +24,8 @@ FEEDS = (
         title="Silence",
         asks="Is a bar overdue?",
         text="Time since the last accepted bar, as a fraction of the silence that is allowed: until the next "
-        "bar is due, and half of that more (at least half a minute, at most ten minutes).",
+        "bar is due, and half of that more (at least half a minute, at most ten minutes); an hour where bars have no "
+        "fixed length.",
         act="Orders are refused while prices are stale. See the feed's state, then the exchange's.",
         show=Show.LINES,
         queries=(Prom(levels.silence(f"{{{CHOSEN}}}"), legend=BY_INSTRUMENT),),

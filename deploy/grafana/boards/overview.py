@@ -16,6 +16,12 @@ STATE_WORDS = (Word(0, "RUNNING", GOOD), Word(1, "HALTED", WARNING), Word(2, "FL
 LOSS_LIMITS = 'max by (limit) (tapeline_limit_used{limit=~"daily_loss|drawdown"}) / max by (limit) (tapeline_limit > 0)'
 """Used of each limit at which trading halts."""
 
+PAGING = (
+    'count(ALERTS{alertstate="firing", severity="page"})'
+    ' or 0 * count(ALERTS{alertstate="firing", alertname="Watchdog"})'
+)
+"""How many alerts page; nothing, rather than zero, if no rules are evaluated."""
+
 SAFE = (
     Panel(
         title="Trading",
@@ -26,7 +32,6 @@ SAFE = (
         queries=(Prom(TRADING_STATE),),
         unit=Unit.PLAIN,
         words=STATE_WORDS,
-        nothing="NOT KNOWN",
         alert="TradingHalted",
         width=4,
         height=4,
@@ -34,10 +39,10 @@ SAFE = (
     Panel(
         title="Alerts that page",
         asks="Is somebody being called?",
-        text="Firing alerts of severity page.",
+        text="Firing alerts of severity page. Not known unless the alert that always fires does.",
         act="Open Alertmanager; each alert names its runbook.",
         show=Show.NUMBER,
-        queries=(Prom('count(ALERTS{alertstate="firing", severity="page"}) or vector(0)'),),
+        queries=(Prom(PAGING),),
         unit=Unit.PLAIN,
         red=Level("", 1),
         width=4,
@@ -65,7 +70,6 @@ SAFE = (
         unit=Unit.PLAIN,
         words=(Word(0, "intact", GOOD), Word(1, "BROKEN", BAD)),
         alert="ChainFault",
-        nothing="NOT KNOWN",
         width=4,
         height=4,
     ),
@@ -77,6 +81,7 @@ SAFE = (
         queries=(Prom("sum(tapeline_books_differences)", quiet="no venue has reported a balance yet"),),
         unit=Unit.PLAIN,
         red=levels.BOOKS,
+        nothing="none reported",
         width=4,
         height=4,
     ),
@@ -90,6 +95,7 @@ SAFE = (
         unit=Unit.RATIO,
         amber=levels.LOSS_NEAR,
         red=levels.LOSS_REACHED,
+        nothing="no limit set",
         minimum=0,
         maximum=1,
         decimals=0,
@@ -155,7 +161,7 @@ HEALTH = (
         text="Scrapes that fail.",
         act="`tapeline status`, then the end of the service's log. It is started again by itself.",
         show=Show.NUMBER,
-        queries=(Prom('count(up{job="tapeline"} == 0) or vector(0)'),),
+        queries=(Prom('count(up{job="tapeline"} == 0) or 0 * count(up{job="tapeline"})'),),
         unit=Unit.PLAIN,
         red=Level("ServiceDown", 1),
         width=4,
@@ -187,7 +193,8 @@ HEALTH = (
     Panel(
         title="Longest silence of a feed",
         asks="Do prices come?",
-        text="As a fraction of the silence that is allowed: until the next bar is due, and half of that more.",
+        text="As a fraction of the silence that is allowed: until the next bar is due, and half of that more "
+        "(an hour where bars have no fixed length).",
         act="Orders are refused while the price is stale. Look at the board Market data.",
         show=Show.NUMBER,
         queries=(Prom(f"max({levels.silence()})"),),

@@ -162,7 +162,7 @@ TRUST = (
         unit=Unit.SECONDS,
         red=levels.UNKNOWN_AGE,
         minimum=0,
-        width=8,
+        width=12,
     ),
     Panel(
         title="Differences between the books and the venue",
@@ -174,7 +174,24 @@ TRUST = (
         ),
         red=levels.BOOKS,
         minimum=0,
-        width=8,
+        width=12,
+    ),
+    Panel(
+        title="Since the last reconciliation",
+        asks="How old is that answer?",
+        act="The venue's balances come with its fills: if there were some since, find out why they were not compared.",
+        show=Show.LINES,
+        queries=(
+            Prom(
+                "time() - max by (venue) (tapeline_books_reconciled_time_seconds > 0)",
+                legend="{{venue}}",
+                quiet="no balance reported yet",
+            ),
+        ),
+        unit=Unit.SECONDS,
+        alert="ReconciliationStale",
+        minimum=0,
+        width=12,
     ),
     Panel(
         title="Impossible reports of the venue",
@@ -183,7 +200,7 @@ TRUST = (
         show=Show.BARS,
         queries=(Prom("sum(increase(tapeline_lifecycle_violations_total[$__rate_interval]))", legend="violations"),),
         alert="LifecycleViolation",
-        width=8,
+        width=12,
     ),
 )
 

@@ -6,6 +6,7 @@ from deploy.grafana import levels
 from deploy.grafana.board import (
     INSTRUMENT,
     STRATEGY,
+    WHAT_HAPPENED,
     Board,
     Colour,
     Column,
@@ -96,7 +97,7 @@ MONEY = (
             Prom(f"sum(tapeline_fees{{{CHOSEN}}})", legend="fees", quiet="the first fill of a strategy"),
             Prom(f"sum(tapeline_slippage_cost{{{CHOSEN}}})", legend="slippage", quiet="the first fill of a strategy"),
             Prom(f"-sum(tapeline_funding{{{CHOSEN}}})", legend="funding", quiet="perpetuals that are held"),
-            Prom(f"-sum(tapeline_borrow_cost{{{CHOSEN}}})", legend="borrowing", quiet="short positions"),
+            Prom(f"sum(tapeline_borrow_cost{{{CHOSEN}}})", legend="borrowing", quiet="short positions"),
         ),
         unit=Unit.MONEY,
     ),
@@ -174,7 +175,7 @@ DONE = (
     Panel(
         title="Result of trades",
         asks="How are results spread?",
-        text="After costs, in account currency. Since the ledger's process started.",
+        text="After fees and funding, in account currency.",
         show=Show.HEAT,
         queries=(
             Prom(
@@ -195,7 +196,7 @@ NOT_DONE = (
             Prom(
                 'sum by (reason) (increase(tapeline_declines_total{strategy=~"$strategy"}[$__rate_interval])) > 0',
                 legend="{{reason}}",
-                quiet="only what happened is drawn",
+                quiet=WHAT_HAPPENED,
             ),
         ),
     ),
@@ -207,7 +208,7 @@ NOT_DONE = (
             Prom(
                 'sum by (reason) (increase(tapeline_refusals_total{strategy=~"$strategy"}[$__rate_interval])) > 0',
                 legend="{{reason}}",
-                quiet="only what happened is drawn",
+                quiet=WHAT_HAPPENED,
             ),
         ),
     ),

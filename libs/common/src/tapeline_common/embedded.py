@@ -55,7 +55,7 @@ STOP_S = 5.0
 STARTED_WITH = "started-with.toml"
 """The configuration of the last start, kept beside the tape for whoever backs it up."""
 
-TARGETS = "prometheus-targets.json"
+TARGETS = "prometheus/targets.json"
 """Where the services' metrics are, for Prometheus' file-based discovery."""
 
 ROTATE_S = 2.0
@@ -358,11 +358,19 @@ class Stack:
             services={name: child.pid or 0 for name, child in self.children.items()},
             metrics={name: self._metrics_port(name) for name in self.children},
         )
-        targets = [{"targets": [f"{HOST}:{port}" for port in running.metrics.values()]}]
-        (self.folder / TARGETS).write_bytes(msgspec.json.encode(targets))
-        partial = self.folder / ".running.json"
-        partial.write_bytes(msgspec.json.encode(running))
-        partial.replace(self.folder / "running.json")
+        _write_whole(self.folder / "running.json", running)
+        targets = [
+            {"targets": [f"{HOST}:{port}"], "labels": {"service": name}} for name, port in running.metrics.items()
+        ]
+        (self.folder / TARGETS).parent.mkdir(exist_ok=True)
+        _write_whole(self.folder / TARGETS, targets)
+
+
+def _write_whole(file: Path, content: object) -> None:
+    """Whoever reads the file sees all of it: the old content or the new."""
+    partial = file.with_name(f".{file.name}")
+    partial.write_bytes(msgspec.json.encode(content))
+    partial.replace(file)
 
 
 def running_stack(folder: Path) -> Running | None:

@@ -17,6 +17,8 @@ from enum import StrEnum
 from itertools import accumulate, product
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+import msgspec
+
 from tapeline_common.core import Stamp
 from tapeline_common.events import Event
 
@@ -64,8 +66,7 @@ Number: TypeAlias = float | Distribution
 Reading: TypeAlias = Iterable[tuple[Labels, Number]]
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True, gc=False):
     """A fact at the moment it was heard.
 
     Attributes:

@@ -89,6 +89,7 @@ class Tally:
     """How often an event was heard, and who wants to see it."""
 
     count: int = 0
+    watches: tuple[Watch, ...] = ()
     takers: tuple[Callable[[Seen], None], ...] = ()
 
 
@@ -155,6 +156,10 @@ class Metrics(Collector):
         if tally is None:
             tally = self._heard[event] = Tally()
         tally.count += 1
+        if tally.watches:
+            stamp = Stamp(fact.pos, fact.time_ns)
+            for watch in tally.watches:
+                watch.heard(fact.event, stamp)
         if tally.takers:
             seen = Seen(fact.event, Stamp(fact.pos, fact.time_ns), self._states, self._clock())
             for take in tally.takers:
@@ -206,7 +211,8 @@ class Metrics(Collector):
             watch = watched.make(self._states, self._clock)
             self._tellers.append(watch)
             for event in watched.hears:
-                self._add_taker(event, _hearing(watch))
+                tally = self._heard.setdefault(event, Tally())
+                tally.watches = (*tally.watches, watch)
                 if watched.restores:
                     self._recalling[event] = (*self._recalling.get(event, ()), watch)
 
@@ -386,6 +392,10 @@ class Metrics(Collector):
         for labels, (edges, numbers, total) in samples:
             buckets = zip([*map(floatToGoString, edges), "+Inf"], numbers, strict=True)
             family.add_metric((self.service, *labels), list(buckets), total)
+            if edges[0] < 0:  # OpenMetrics has no sum that may fall, so the client library leaves both out
+                named = dict(zip(("service", *measure.labels), (self.service, *labels), strict=True))
+                family.add_sample(f"{measure.name}_count", named, numbers[-1])
+                family.add_sample(f"{measure.name}_sum", named, total)
         return family
 
     def _of_process(self) -> Iterable[Metric]:
@@ -450,13 +460,6 @@ class _Silent(WSGIRequestHandler):
 
     def log_message(self, *_arguments: Any) -> None:
         return None
-
-
-def _hearing(watch: Watch) -> Callable[[Seen], None]:
-    def take(seen: Seen) -> None:
-        watch.heard(seen.event, seen.stamp)
-
-    return take
 
 
 def _most_fds() -> float:

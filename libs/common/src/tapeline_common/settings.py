@@ -45,6 +45,7 @@ class FeedTable(Table, frozen=True):
 
     Attributes:
         interval_ms: synthetic market only: real time between two bars; the market's own clock moves one timeframe.
+        break_bar: synthetic market only: the bar from which on volatility is ``break_volatility`` times as large.
         exchange: ccxt id, for ``kind = "exchange"``.
         base_url: other address for the exchange's REST API (a test server, a proxy); empty for the exchange's own.
         poll_ms: how often a REST feed asks for closed bars.
@@ -53,6 +54,8 @@ class FeedTable(Table, frozen=True):
     kind: Literal["synthetic", "exchange", "files"] = "synthetic"
     timeframe: str = "1m"
     interval_ms: int = 250
+    break_bar: int = 0
+    break_volatility: float = 1.0
     exchange: str = "binance"
     base_url: str = ""
     poll_ms: int = 2_000

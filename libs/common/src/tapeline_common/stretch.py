@@ -1,9 +1,9 @@
 """A stretch: bars that compiled code ran through for every core at once, orders included.
 
-Within a stretch the orders of one strategy on one instrument are proposed, approved, accepted and filled whole, and
-nothing else happens; no order is open where it begins or ends. Each core that takes part says whether it is in a state
-from which that can be computed (``is_plain``) and learns what a stretch came to (``learn_stretch``), which is a fast
-twin of hearing its facts one by one and is tested to be equal to it.
+Within a stretch the orders of one strategy on one instrument are proposed, approved, accepted and filled whole, or
+declined for the regime, and nothing else happens; no order is open where it begins or ends. Each core that takes part
+says whether it is in a state from which that can be computed (``is_plain``) and learns what a stretch came to
+(``learn_stretch``), which is a fast twin of hearing its facts one by one and is tested to be equal to it.
 
 This module has no gear and no core in it.
 """
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from tapeline_common.core import Stamp
 from tapeline_common.events import BarClosed, EquityMarked, OrderTerms, TradeClosed
-from tapeline_common.values import InstrumentId, OrderId, StrategyId
+from tapeline_common.values import Decline, InstrumentId, OrderId, StrategyId
 
 
 class FilledOrder(NamedTuple):
@@ -63,6 +63,8 @@ class Stretch:
         mark, marked_pos: the latest hour's mark, and the bar that it answered; position 0 if there was none.
         hour_end_ns: end of the UTC hour of the last bar.
         memory, target, settled: of the strategy.
+        said: why it stands aside, if it said so of this target.
+        decided_pos: position of the fact at which it decided the last bar: that bar, or the regime's echo of it.
     """
 
     strategy: StrategyId
@@ -87,3 +89,5 @@ class Stretch:
     memory: list[float]
     target: float
     settled: float
+    said: Decline | None
+    decided_pos: int

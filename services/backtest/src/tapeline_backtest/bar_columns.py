@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapeline_backtest.feed import Source
+from tapeline_backtest.writing import PLAIN_LETTERS, compiled_floats
 from tapeline_common.events import BarClosed
 from tapeline_common.values import DecimalText
-from tapeline_marketdata.files import NUMBER_COLUMNS
+from tapeline_marketdata.files import NUMBER_COLUMNS, BarColumns
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -118,7 +119,7 @@ def _chunk(sources: Sequence[Source], lanes: Ints, begun: list[int], counts: lis
         for lane, (one, start, stop) in enumerate(spans):
             row, after = first_rows[lane], first_rows[lane + 1]
             numbers[index, row:after] = getattr(one.file.columns, name)[start:stop]
-            joined, starts = one.file.columns.text_bytes(name, start, stop)
+            joined, starts = _texts(one.file.columns, name, start, stop)
             text_starts[index, row : after + 1] = starts + written
             texts.append(joined)
             written += len(joined)
@@ -139,6 +140,18 @@ def _chunk(sources: Sequence[Source], lanes: Ints, begun: list[int], counts: lis
         _letters=joined_texts.tobytes(),
         _starts=text_starts.data,
     )
+
+
+def _texts(columns: BarColumns, name: str, start: int, stop: int) -> tuple[Bytes, Ints]:
+    """``BarColumns.text_bytes``, by compiled code where it can."""
+    if columns.is_binary(name):
+        floats: Floats = getattr(columns, name)[start:stop]
+        out = np.empty(len(floats) * PLAIN_LETTERS, dtype=np.uint8)
+        starts = np.empty(len(floats) + 1, dtype=np.int64)
+        size = compiled_floats()(floats, out, starts)
+        if size >= 0:
+            return out[:size], starts
+    return columns.text_bytes(name, start, stop)
 
 
 def _after_gap(one: Source, start: int, stop: int) -> NDArray[np.bool_]:

@@ -39,9 +39,10 @@ from tapeline_backtest.rendering import (
     compiled_render,
     echo_layout,
     names,
-    printed_numbers,
     table,
 )
+from tapeline_backtest.shortest import printed_numbers
+from tapeline_backtest.writing import compiled_floats
 from tapeline_common.bar_block import BarBlock, BarFilter, Echo, Steps
 from tapeline_common.core import Stamp
 from tapeline_common.events import ParameterValue, RegimeConfigured, RegimeUpdated, StrategyConfigured
@@ -295,7 +296,11 @@ def _ahead(strategy: Strategy) -> Any:
 
 
 def prepare(opening: Iterable[Opening]) -> None:
-    """Load what a replay configures: the strategies' compiled code (or make it), and what models are fitted with."""
+    """Load what a replay configures: the strategies' compiled code (or make it), and what models are fitted with;
+    and what every replay is written by."""
+    compiled_floats()
+    compiled_render()
+    printed_numbers(np.empty(0))
     for each in opening:
         if isinstance(each.event, StrategyConfigured):
             _ahead(find(each.event.kind))

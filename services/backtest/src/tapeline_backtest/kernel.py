@@ -45,7 +45,7 @@ from tapeline_common.events import (
     VenueConfigured,
 )
 from tapeline_common.money import ZERO, plain
-from tapeline_common.values import Decline, Refusal, StrategyId
+from tapeline_common.values import Decline, Refusal, Regime, StrategyId
 from tapeline_strategy.catalogue import find
 from tapeline_strategy.sdk import Strategy, validate
 
@@ -177,7 +177,7 @@ def _day_ends(close_ns: Ints) -> Ints:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One strategy on one instrument under the facts of a configuration."""
+    """One strategy on one instrument under a configuration's facts; ``regimes``: those it trades in, if not all."""
 
     name: StrategyId
     strategy: Strategy
@@ -188,6 +188,7 @@ class Plan:
     listing: InstrumentListed
     venue: VenueConfigured
     limits: LimitsSet
+    regimes: tuple[Regime, ...] = ()
 
 
 KNOWN_SETTINGS: dict[type[Event], frozenset[str]] = {
@@ -220,8 +221,12 @@ KNOWN_FACTS = (RunStarted, CodeDeployed, AccountFunded, RegimeConfigured, Bandit
 """Facts of a configuration that hold nothing the kernel would have to know beyond what ``plan_of`` looks at."""
 
 
-def plan_of(events: Sequence[Event]) -> Plan:
-    """The plan that a configuration's facts describe. Raises ``KernelRefused``."""
+def plan_of(events: Sequence[Event], *, has_regimes: bool = False) -> Plan:
+    """The plan that a configuration's facts describe. Raises ``KernelRefused``.
+
+    Args:
+        has_regimes: whether whoever runs the plan knows the regime at each bar. This gear itself has no models.
+    """
     of = {kind: [event for event in events if type(event) is kind] for kind in (*KNOWN_SETTINGS, StrategyConfigured)}
     configured: list[Any] = of[StrategyConfigured]
     if len(configured) != 1:
@@ -230,7 +235,7 @@ def plan_of(events: Sequence[Event]) -> Plan:
     if len(of[InstrumentListed]) != 1:
         count = len(of[InstrumentListed])
         raise KernelRefused(KernelFault.SEVERAL_INSTRUMENTS, f"the kernel gear runs one instrument, not {count}")
-    if strategy.regimes:
+    if strategy.regimes and not has_regimes:
         raise KernelRefused(KernelFault.REGIMES, f"strategy {strategy.strategy!r} looks at regimes")
     if strategy.uses_presets or any(isinstance(event, PresetRequested) for event in events):
         raise KernelRefused(KernelFault.PRESETS, f"strategy {strategy.strategy!r} has presets")
@@ -246,7 +251,16 @@ def plan_of(events: Sequence[Event]) -> Plan:
     funded = sum((event.amount for event in events if isinstance(event, AccountFunded)), ZERO)
     parameters = validate(kind_of, strategy.parameters)
     return Plan(
-        strategy.strategy, kind_of, parameters, strategy.timeframe, strategy.size, funded, listing, venue, limits
+        strategy.strategy,
+        kind_of,
+        parameters,
+        strategy.timeframe,
+        strategy.size,
+        funded,
+        listing,
+        venue,
+        limits,
+        strategy.regimes,
     )
 
 

@@ -80,6 +80,7 @@ MAX_WORKING = 2
     DAY_END_NS,
     EXIT_NS,
     IS_HALTED,
+    BARRED,  # 0, or the decline with which the regime of this bar keeps the strategy from more exposure
     SAID,  # reason of the latest decline, until there is something new to say
     REFUSED_AT,  # bar of the latest refusal, or -1
     HELD_SINCE,
@@ -90,9 +91,16 @@ MAX_WORKING = 2
     WINS,
     LOSSES,
     DECLINED,  # counts by reason, see below
-) = range(33)
-DECLINED_HALTED, DECLINED_REFUSED, DECLINED_IN_FLIGHT, DECLINED_BELOW_LOT = 1, 2, 3, 4
-REFUSED = DECLINED + 5
+) = range(34)
+(
+    DECLINED_HALTED,
+    DECLINED_REFUSED,
+    DECLINED_IN_FLIGHT,
+    DECLINED_BELOW_LOT,
+    DECLINED_BLOCKED,
+    DECLINED_UNKNOWN,
+) = range(1, 7)
+REFUSED = DECLINED + 7
 (
     REFUSED_HALTED,
     REFUSED_LEAST_NOTIONAL,
@@ -239,11 +247,15 @@ def handle(bar: int, target: float, prices: Any, rules: Any, book: Any, seat: An
 def conclude(bar: int, target: float, rules: Any, book: Any, seat: Any) -> Any:
     """The signed quantity to propose, or 0 with a decline where there is something to say."""
     wanted = rules[SIZE] * int(target)
-    change = wanted - book[POSITION] - book[FIRST] - book[SECOND]
+    expected = book[POSITION] + book[FIRST] + book[SECOND]
+    change = wanted - expected
     if change == 0:
         return 0
     if book[IS_HALTED] != 0:
         decline(DECLINED_HALTED, book)
+        return 0
+    if book[BARRED] != 0 and not is_reduced(expected, wanted):
+        decline(book[BARRED], book)
         return 0
     if book[REFUSED_AT] >= 0 and bar - book[REFUSED_AT] < RETRY_BARS:
         decline(DECLINED_REFUSED, book)
@@ -262,6 +274,11 @@ def conclude(bar: int, target: float, rules: Any, book: Any, seat: Any) -> Any:
     book[REFUSED_AT] = -1
     seat[SETTLED] = target
     return quantity if change > 0 else -quantity
+
+
+def is_reduced(expected: int, wanted: int) -> bool:
+    """Whether a change only takes exposure off. Of a turn only a part does: that is left to who sets ``BARRED``."""
+    return 0 <= wanted < expected or expected < wanted <= 0
 
 
 def decline(reason: int, book: Any) -> bool:

@@ -5,6 +5,9 @@ chain from bar to books runs compiled (``order_loop``) until something happens t
 stretch the state of every core that takes part becomes the kernel's numbers; after it, each learns what came of it
 (``learn_stretch``). Amounts are exact throughout, and the tape is the same to the last byte.
 
+A strategy that trades in some regimes only decides each bar by what the regime core says of it. That is filtered ahead
+of the stretch, and once more when the core takes its bars; the two must agree.
+
 It decides nothing: which states a stretch may begin in is said beside each core.
 """
 
@@ -47,7 +50,7 @@ from tapeline_common.loop import Loop
 from tapeline_common.money import ZERO
 from tapeline_common.opening import Opening
 from tapeline_common.stretch import FilledOrder, OpenTrade, Stretch
-from tapeline_common.values import OrderId, Regime, Side
+from tapeline_common.values import Decline, OrderId, Regime, Side
 from tapeline_common.wire import Fact, encode
 from tapeline_execution import stretching as execution
 from tapeline_execution.core import client_order_id
@@ -55,6 +58,10 @@ from tapeline_execution.venue import Book as VenueBook
 from tapeline_ledger import stretching as ledger
 from tapeline_ledger.books import Position
 from tapeline_ledger.core import cash
+from tapeline_regime import stretching as regime
+from tapeline_regime.core import REGIMES
+from tapeline_regime.core import State as RegimeState
+from tapeline_regime.filtering import Prepared
 from tapeline_risk import stretching as risk
 from tapeline_risk.core import Book as RiskBook
 from tapeline_strategy import stretching as strategy
@@ -89,6 +96,14 @@ ORDER_COLUMNS = (
 )
 """What the cores learn of an order, in the row of its fill."""
 
+DECLINES = {of_kernel.DECLINED_BLOCKED: Decline.REGIME_BLOCKED, of_kernel.DECLINED_UNKNOWN: Decline.REGIME_UNKNOWN}
+"""What a stretch may hold of what the strategy declines, by the kernel's number of it."""
+
+DECLINE_ROWS = {
+    order_loop.REGIME_BLOCKED: Decline.REGIME_BLOCKED,
+    order_loop.REGIME_UNKNOWN: Decline.REGIME_UNKNOWN,
+}
+
 NEVER = 2**62
 """A bar that is never reached."""
 
@@ -113,7 +128,7 @@ class Told:
 @cache
 def _compiled(kind: Strategy) -> Any:
     books: tuple[Kind, ...] = (INTS, FLOATS, INTS)
-    arguments: tuple[Kind, ...] = (FLOATS, parameter_kinds(kind), (FLOATS,) * 5, (INTS,) * 6, INTS, INTS, INTS, INTS)
+    arguments: tuple[Kind, ...] = (FLOATS, parameter_kinds(kind), (FLOATS,) * 5, (INTS,) * 6, *(INTS,) * 5)
     arguments += (*books, FLOATS, *books, INT_TABLE, INT_TABLE, INT_TABLE, INT_TABLE)
     arguments += ("int64", "int64", "int64", "boolean", "int64", "int64")
     modules = ("scan_loop", "wide", "kernel_loop", "order_loop")
@@ -126,7 +141,7 @@ def order_path(
     """The order path of a run, or ``None`` where it is not one that the kernel knows."""
     events: list[Event] = [each.event for each in opening]
     try:
-        plan = kernel.plan_of(events)
+        plan = kernel.plan_of(events, has_regimes=True)
         if len(sources) != 1:
             return None
         market = kernel.market_of(sources[0], plan)
@@ -177,6 +192,7 @@ class OrderPath:
         self._collected = collected
         self._fill_rows, self._trade_rows = FillRows(plan, units, tape), TradeRows(plan, units)
         self._parameters = tuple(plan.parameters.values())
+        self._regimes = _RegimesAhead(plan.regimes)
         self._valid_ns = plan.limits.approval_valid_ms * 1_000_000
         self._book, self._kept_book = (np.zeros(of_kernel.BOOK, dtype=np.int64) for _ in range(2))
         self._seat, self._kept_seat = (np.zeros(of_kernel.SEAT, dtype=np.float64) for _ in range(2))
@@ -218,6 +234,12 @@ class OrderPath:
         stop = self._loop.silent_until(block, k, stop, but=TRADING)
         if stop <= k or not self._set_books(seat, risk_book, position, venue_book):
             return k, None
+        before = states["strategy"].regimes.get(instrument, Regime.UNKNOWN)
+        if seat.regimes and (before is Regime.UNKNOWN) == block.is_echoed:
+            return k, None
+        is_late = bool(seat.regimes) and block.is_echoed
+        self._notes[order_loop.IS_LATE] = is_late
+        barred = self._regimes.barred(states["regime"], chunk, block, k, is_late=is_late)
         (reading,) = seat.readings.values()
         memory = np.array(reading.memory, dtype=np.float64)
         last = _units(Decimal(risk_book.price or "0"), self._decimals)
@@ -231,6 +253,7 @@ class OrderPath:
             chunk.open_ns,
             _hours(chunk.close_ns, states["ledger"].hour_end_ns, k, stop),
             np.array([*chunk.gaps, NEVER], dtype=np.int64),
+            barred,
             self._rules,
             self._book,
             self._seat,
@@ -251,7 +274,7 @@ class OrderPath:
         )
         if after == k:
             return k, None
-        return after, self._learn(chunk, block, k, after, memory)
+        return after, self._learn(chunk, block, k, after, memory, before, is_late=is_late)
 
     def _prices_of(self, chunk: Chunk) -> tuple[Ints, ...]:
         """The kernel's prices, by row of the chunk."""
@@ -296,6 +319,8 @@ class OrderPath:
         book[of_kernel.EXIT_NS] = risk_book.exits.get(plan.name, 0)
         book[of_kernel.DAY_END_NS] = watched.day_ends_ns
         book[of_kernel.REFUSED_AT] = -1
+        if seat.said is not None:
+            book[of_kernel.SAID] = next(code for code, reason in DECLINES.items() if reason is seat.said[0])
         floats = self._seat
         floats[of_kernel.TARGET], floats[of_kernel.SETTLED] = seat.target, seat.settled
         is_quiet = seat.target == seat.settled and not (self._rules[of_kernel.IS_WATCHED] and held)
@@ -312,17 +337,23 @@ class OrderPath:
 
     # ---- what came of it -----------------------------------------------------------------------------------------
 
-    def _learn(self, chunk: Chunk, block: BarBlock, start: int, after: int, memory: Floats) -> Told:
+    def _learn(
+        self, chunk: Chunk, block: BarBlock, start: int, after: int, memory: Floats, before: Regime, *, is_late: bool
+    ) -> Told:
         """Let every core learn bars ``start`` to ``after``, and the head of the tape move on."""
         states, notes = self._loop.states, self._notes
         rows = self._rows[: notes[order_loop.TOLD]].copy()
         runs = self._runs[: notes[order_loop.RUNS]].copy()
         last = Stamp(_last_bar(rows, runs, after, block.is_echoed), block.close_ns[after - 1])
-        regime = states["strategy"].regimes.get(block.instrument, Regime.UNKNOWN)
         echo = self._loop.take(block, start, after, last, but=TRADING)
-        _name_regimes(rows, start, regime, echo)
+        _name_regimes(rows, start, before, echo, is_late=is_late)
+        decided_pos = last.pos
+        if is_late:
+            assert echo is not None, "its bars are echoed"
+            assert self._regimes.were(echo.chosen, start, after), "what was looked ahead at is what is said"
+            decided_pos = _last_echo(rows, last.pos)
         orders, closed = self._collect(rows)
-        stretch = self._stretch(block, start, after, last, memory, rows, orders, closed)
+        stretch = self._stretch(block, start, after, last, decided_pos, memory, rows, orders, closed)
         strategy.learn_stretch(states["strategy"], stretch)
         risk.learn_stretch(states["risk"], stretch)
         ledger.learn_stretch(states["ledger"], stretch)
@@ -360,6 +391,9 @@ class OrderPath:
                 self._trade_rows = TradeRows(self._plan, self._units)
                 self._collected.trades.begin(self._trade_rows)
             self._trade_rows.add(trades)
+        for layout, reason in DECLINE_ROWS.items():
+            if count := int(np.count_nonzero(layouts == layout)):
+                self._collected.declined[reason] += count
         orders = self._orders_of(fills)
         self._collected.submitted += len(orders)
         self.orders += len(orders)
@@ -381,6 +415,7 @@ class OrderPath:
         start: int,
         after: int,
         last: Stamp,
+        decided_pos: int,
         memory: Floats,
         rows: Ints,
         orders: list[FilledOrder],
@@ -434,7 +469,43 @@ class OrderPath:
             memory=memory.tolist(),
             target=_float(self._seat[of_kernel.TARGET]),
             settled=_float(self._seat[of_kernel.SETTLED]),
+            said=DECLINES.get(book[of_kernel.SAID]),
+            decided_pos=decided_pos,
         )
+
+
+class _RegimesAhead:
+    """What the regime at each bar keeps a strategy from. Filtered once a chunk, unless the model changes within it."""
+
+    def __init__(self, traded: Sequence[Regime]) -> None:
+        self._barred_by = np.array([0 if each in traded else of_kernel.DECLINED_BLOCKED for each in REGIMES])
+        self._is_trading_always = not traded
+        self._chunk: Chunk | None = None
+        self._model: Prepared | None = None
+        self._first = 0
+        self._chosen = self._barred = np.empty(0, dtype=np.int64)
+
+    def barred(self, state: RegimeState, chunk: Chunk, block: BarBlock, k: int, *, is_late: bool) -> Ints:
+        """By row of a chunk, from ``k`` on: 0 where it may take on exposure, or the kernel's number of the decline.
+
+        Args:
+            is_late: whether a regime is known and every bar echoed; otherwise none is.
+        """
+        model = regime.model_of(state, block.instrument) if is_late else None
+        if self._chunk is chunk and self._model is model and (k >= self._first or not is_late):
+            return self._barred
+        self._chunk, self._model, self._first = chunk, model, k
+        self._barred = np.zeros(len(chunk), dtype=np.int64)
+        if is_late:
+            self._chosen = regime.regimes_ahead(state, block, k, len(chunk))
+            self._barred[k:] = self._barred_by[self._chosen]
+        elif not self._is_trading_always:
+            self._barred[:] = of_kernel.DECLINED_UNKNOWN
+        return self._barred
+
+    def were(self, chosen: Ints, start: int, stop: int) -> bool:
+        """Whether the regimes of rows ``start`` to ``stop`` came out as they were seen."""
+        return np.array_equal(self._chosen[start - self._first : stop - self._first], chosen)
 
 
 def _terms_of(plan: kernel.Plan, units: kernel.Units, layout: int, quantity: int) -> OrderTerms:
@@ -451,12 +522,21 @@ def _last_bar(rows: Ints, runs: Ints, after: int, is_echoed: bool) -> int:
     return int(rows[rows[:, order_loop.LAYOUT] == order_loop.BARS][-1, order_loop.POS])
 
 
-def _name_regimes(rows: Ints, start: int, before: Regime, echo: Echo | None) -> None:
-    """A proposal names the regime of the bar before it, and an echo its own."""
+def _last_echo(rows: Ints, bar_pos: int) -> int:
+    """Position of what was said to the last bar, which is at ``bar_pos``."""
+    last = rows[(rows[:, order_loop.LAYOUT] == order_loop.ECHOES) & (rows[:, order_loop.ROOT] == bar_pos)]
+    return int(last[-1, order_loop.POS]) if len(last) else bar_pos + 1
+
+
+def _name_regimes(rows: Ints, start: int, before: Regime, echo: Echo | None, *, is_late: bool) -> None:
+    """An echo names its own regime; so does what is decided upon it, and what is decided before it that before it."""
     rows[:, order_loop.REGIME] = name_of(before)
     if echo is None:
         return
     bars = rows[:, order_loop.BAR] - start
+    if is_late:
+        rows[:, order_loop.REGIME] = echo.chosen[bars]
+        return
     rows[:, order_loop.REGIME] = np.where(bars > 0, echo.chosen[bars - 1], name_of(before))
     echoes = rows[:, order_loop.LAYOUT] == order_loop.ECHOES
     rows[echoes, order_loop.REGIME] = echo.chosen[bars[echoes]]

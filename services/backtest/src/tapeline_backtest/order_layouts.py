@@ -34,10 +34,12 @@ from tapeline_common.events import (
     OrderTerms,
     PositionChanged,
     TradeClosed,
+    TradeDeclined,
     stream_of,
 )
 from tapeline_common.values import Liquidity, OrderId, PositionSide, Regime, Side
 from tapeline_common.wire import Fact, encode
+from tapeline_strategy.core import barred_by
 
 _CLIENT_MARK = "<client>"
 
@@ -56,6 +58,8 @@ def order_layouts(plan: Plan, units: Units) -> list[Layout]:
     for place, position in enumerate((PositionSide.LONG, PositionSide.SHORT)):
         layouts[loop.CLOSED + place] = made.closed(position)
     layouts[loop.MARKED] = made.marked()
+    layouts[loop.REGIME_BLOCKED] = made.declined(REGIME_MARK)
+    layouts[loop.REGIME_UNKNOWN] = made.declined(Regime.UNKNOWN)
     layouts[loop.GAP] = Layout((b"",), ())
     return [layouts[number] for number in range(loop.PROPOSED, loop.LAYOUTS)]
 
@@ -65,6 +69,7 @@ class _Maker:
 
     def __init__(self, plan: Plan, units: Units) -> None:
         self._strategy = plan.name
+        self._regimes = plan.regimes
         self._instrument = plan.listing.instrument
         self._currency = plan.listing.quote
         self._quantity, self._price = units.quantity, units.price
@@ -166,6 +171,12 @@ class _Maker:
         cash, equity, exposure = (Decimal(mark(place)) for place in (loop.A_HIGH, loop.B_HIGH, loop.C_HIGH))
         amounts = {loop.A_HIGH: self._money, loop.B_HIGH: self._money, loop.C_HIGH: self._notional}
         return self._layout(EquityMarked(mark(loop.OTHER_NS), cash, equity, exposure), mark(loop.INDEX), amounts)
+
+    def declined(self, regime: str) -> Layout:
+        reason, detail = barred_by(self._regimes, regime)
+        wanted = Decimal(mark(loop.A_HIGH))
+        event = TradeDeclined(self._strategy, self._instrument, reason, mark(loop.OPEN_NS), wanted, detail)
+        return self._layout(event, 0, {loop.A_HIGH: self._quantity})
 
     def _layout(self, event: Event, index: int, amounts: dict[int, int]) -> Layout:
         """The event as a fact; ``amounts`` says how many decimals the unit of each has."""

@@ -5,8 +5,9 @@ the kernel's books, and written down as rows of numbers, one for each fact, in t
 version, and the amounts that the fact names. ``rendering`` turns rows into bytes.
 
 Only the usual life of an order is known here: proposed, approved, sent and accepted at one bar, filled whole at the
-next. A bar with anything else in it (a refusal, a decline, a partial fill, a halt) is left to the exact path, and so is
-a bar whose order would be open where the stretch ends: the books go back to when no order was open.
+next; and of all that is declined, what the regime keeps a strategy from. A bar with anything else in it (a refusal,
+another decline, a partial fill, a halt, a turn of which the regime allows the first half) is left to the exact path.
+So is a bar whose order would be open where the stretch ends: the books go back to when no order was open.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from math import nan
 from typing import Any
 
 from tapeline_backtest.kernel_loop import (
+    BARRED,
     CASH_HIGH,
     CASH_LOW,
     CLOSE_NS,
     CLOSES_HIGH,
     CLOSES_LOW,
     DECLINED,
+    DECLINED_UNKNOWN,
     DONE,
     FEES_HIGH,
     FEES_LOW,
@@ -38,6 +41,7 @@ from tapeline_backtest.kernel_loop import (
     PRICE_UP,
     QUIET,
     RATE,
+    SECOND,
     SIZE,
     TARGET,
     WORKING,
@@ -96,9 +100,11 @@ HOUR_NS = 3_600_000_000_000
     CLOSED,
     CLOSED_SHORT,
     MARKED,
+    REGIME_BLOCKED,
+    REGIME_UNKNOWN,
     GAP,  # bars are missing before this one: no row of numbers, but a fact that is written elsewhere
     LAYOUTS,
-) = range(17)
+) = range(19)
 MOST_ROWS = 13
 """Facts at one bar, at most."""
 
@@ -121,8 +127,10 @@ MOST_ROWS = 13
     NUMBER_OF_TRADES,
     RESULT_HIGH,  # of all closed trades, in units of price times quantity
     RESULT_LOW,
+    IS_LATE,  # whether the strategy decides when it hears the bar's regime, and not the bar
+    BARRED_BY,  # the decline that this bar led to, or 0
     NOTES,
-) = range(18)
+) = range(20)
 
 # ---- runs: bars of which nothing more is said than themselves (and their echoes) ----------------------------------
 RUN_TOLD, RUN_BAR, RUN_BARS, RUN_POS, RUN_VERSION_BEFORE, RUN = range(6)
@@ -136,6 +144,7 @@ def follow(
     open_ns: Any,
     hours: Any,
     gaps: Any,
+    barred: Any,
     rules: Any,
     book: Any,
     seat: Any,
@@ -161,6 +170,7 @@ def follow(
         columns, prices, rules, book, seat: as in ``kernel_loop``, for one chunk of bars.
         hours: the bars that are the first after the end of an hour, in order, then one that is never reached.
         gaps: the bars before which others are missing, likewise.
+        barred: of each bar 0, or the decline with which its regime keeps the strategy from more exposure.
         notes, told, runs: see above; filled.
         kept_memory, kept_book, kept_seat, kept_notes: room to remember when no order was open.
         orders, fills: room for the kernel's rows, two for each bar.
@@ -198,15 +208,19 @@ def follow(
                 continue
         held, was_working = book[POSITION], book[WORKING]
         ordered, said = book[ORDERS], answers(book)
+        book[BARRED] = barred[bar]
+        declined = book[DECLINED + barred[bar]]
         is_usual = (
-            handle(bar, target, prices, rules, book, seat, orders, fills) == DONE
+            not is_half_allowed(target, book)
+            and handle(bar, target, prices, rules, book, seat, orders, fills) == DONE
             and book[IS_HALTED] == 0
-            and answers(book) == said
+            and answers(book) - said == book[DECLINED + barred[bar]] - declined
             and book[ORDERS] - ordered == book[WORKING]
             and (book[WORKING] == 0 or bar + 1 < stop)
             and notes[TOLD] < room
         )
-        if is_usual and (is_marked or is_gap or was_working != 0 or book[WORKING] != 0):
+        notes[BARRED_BY] = barred[bar] if book[DECLINED + barred[bar]] != declined else 0
+        if is_usual and (is_marked or is_gap or was_working != 0 or book[WORKING] != 0 or notes[BARRED_BY] != 0):
             end_run(bar, begun, notes, runs, is_echoed)
             begun = bar + 1
             if is_gap:
@@ -269,6 +283,12 @@ def answers(book: Any) -> Any:
     return count
 
 
+def is_half_allowed(target: float, book: Any) -> bool:
+    """Whether the regime cuts a turn to the exit that it begins with."""
+    expected = book[POSITION] + book[FIRST] + book[SECOND]
+    return book[BARRED] != 0 and ((target < 0.0 and expected > 0) or (target > 0.0 and expected < 0))
+
+
 def end_run(bar: int, begun: int, notes: Any, runs: Any, is_echoed: bool) -> None:
     """Write down the bars from ``begun`` to ``bar``."""
     count = bar - begun
@@ -322,34 +342,37 @@ def tell(
         told[row, VERSION] = next_version(RUN_VERSION, notes)
         for place in range(A_HIGH, C_LOW + 1):
             told[row, place] = told[len(told) - 1, place]
+    decided_pos = root
     if is_echoed:
         row = fact(ECHOES, bar, root, root, time_ns, notes, told)
         told[row, OPEN_NS] = open_ns[bar]
         told[row, VERSION] = next_version(INSTRUMENT_VERSION, notes)
+        if notes[IS_LATE] != 0:
+            decided_pos = notes[HEAD]
     proposed_pos = notes[HEAD] + 1
-    if book[WORKING] != 0:
-        tell_order(PROPOSED, 1, bar, root, root, root, time_ns, book, notes, told)
-        row = notes[TOLD] - 1
-        told[row, OPEN_NS] = open_ns[bar]
-        put_whole(told, row, B_HIGH, rules[SIZE] * int(seat[TARGET]))
+    if decided_pos == root:
+        tell_decision(bar, decided_pos, root, time_ns, open_ns, rules, book, seat, notes, told)
     if was_working != 0 and not tell_books(
         bar, held, root, filled_pos, time_ns, prices, rules, book, notes, told, fills
     ):
         return False
+    if decided_pos != root:
+        proposed_pos = notes[HEAD] + 1
+        tell_decision(bar, decided_pos, root, time_ns, open_ns, rules, book, seat, notes, told)
     if book[WORKING] != 0:
-        tell_order(APPROVED, 2, bar, proposed_pos, root, root, time_ns, book, notes, told)
+        tell_order(APPROVED, 2, bar, proposed_pos, decided_pos, root, time_ns, book, notes, told)
         approval = notes[HEAD]
         told[notes[TOLD] - 1, OTHER_NS] = time_ns + valid_ns
-        tell_order(SUBMITTED, 3, bar, approval, root, root, time_ns, book, notes, told)
+        tell_order(SUBMITTED, 3, bar, approval, decided_pos, root, time_ns, book, notes, told)
         submission = notes[HEAD]
         told[notes[TOLD] - 1, APPROVAL_POS] = approval
         told[notes[TOLD] - 1, OTHER_NS] = time_ns + valid_ns
         row = fact(ACCEPTED, bar, submission, root, time_ns, notes, told)
         told[row, VERSION] = 4
-        told[row, ORDER_POS] = root
+        told[row, ORDER_POS] = decided_pos
         told[row, APPROVAL_POS] = approval
         told[row, SUBMISSION_POS] = submission
-        notes[WORKING_POS] = root
+        notes[WORKING_POS] = decided_pos
         notes[WORKING_APPROVAL] = approval
         notes[WORKING_SUBMISSION] = submission
     return True
@@ -387,6 +410,34 @@ def note(notes: Any, place: int, high: int, low: int) -> None:
 def put_whole(told: Any, row: int, place: int, number: int) -> None:
     """A number of one limb, which may be negative."""
     put(told, row, place, 0 if number >= 0 else -1, number if number >= 0 else number + BASE)
+
+
+def tell_decision(
+    bar: int,
+    decided_pos: int,
+    root: int,
+    time_ns: int,
+    open_ns: Any,
+    rules: Any,
+    book: Any,
+    seat: Any,
+    notes: Any,
+    told: Any,
+) -> None:
+    """What the strategy says of this bar, if anything: an order, or what its regime keeps it from."""
+    wanted = A_HIGH
+    if book[WORKING] != 0:
+        tell_order(PROPOSED, 1, bar, decided_pos, decided_pos, root, time_ns, book, notes, told)
+        wanted = B_HIGH
+    elif notes[BARRED_BY] != 0:
+        layout = REGIME_UNKNOWN if notes[BARRED_BY] == DECLINED_UNKNOWN else REGIME_BLOCKED
+        row = fact(layout, bar, decided_pos, root, time_ns, notes, told)
+        told[row, VERSION] = next_version(STRATEGY_VERSION, notes)
+    else:
+        return
+    row = notes[TOLD] - 1
+    told[row, OPEN_NS] = open_ns[bar]
+    put_whole(told, row, wanted, rules[SIZE] * int(seat[TARGET]))
 
 
 def tell_order(

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final, NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,9 +45,6 @@ Floats = NDArray[np.float64]
 
 AUTHOR: Final = "marketdata"
 ECHO_NUMBERS: Final = len(REGIMES) + 1
-FLOAT_LETTERS: Final = 26
-"""Most characters of a float64 as JSON."""
-
 CLIENT_LETTERS: Final = 32
 
 RUN_COLUMNS: Final = 5
@@ -184,12 +180,6 @@ def table(layouts: Sequence[Layout]) -> Table:
     )
 
 
-def printed_numbers(numbers: Floats) -> tuple[Bytes, Ints]:
-    """Floats as the encoder writes them, separated by one letter, and where each begins (one more than there are)."""
-    text = np.frombuffer(bytearray(msgspec.json.encode(numbers.ravel().tolist())), dtype=np.uint8)
-    return text, np.concatenate([[1], np.flatnonzero(text == ord(",")) + 1, [len(text)]]).astype(np.int64)
-
-
 _CHOICES: Final = (*REGIMES, Regime.UNKNOWN)
 _NAMES = np.frombuffer(bytearray().join(regime.value.encode() for regime in _CHOICES), dtype=np.uint8)
 _NAME_STARTS = np.cumsum([0, *(len(regime.value) for regime in _CHOICES)], dtype=np.int64)
@@ -319,7 +309,7 @@ def render(
         open_ns, close_ns: by row.
         printed, printed_starts: printed number n of row r is ``printed_starts[n, r]`` to ``printed_starts[n, r + 1]``;
             behind the last one there is room for ``copy_short``.
-        echo_text, echo_starts: from ``printed_numbers``, and ``chosen`` of each echo.
+        echo_text, echo_starts: from ``shortest.printed_numbers``, and ``chosen`` of each echo.
         text, piece_ends, first_piece, fields, first_field: a ``Table``.
         names, name_starts: what ``chosen`` chooses from.
 

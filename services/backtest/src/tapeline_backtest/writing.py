@@ -1,16 +1,18 @@
 """Numbers as text, compiled: what ``str`` makes of whole numbers and of exact amounts, written into bytes.
 
-``copy`` moves text. This module knows no facts and no layouts.
+``copy`` moves text, and ``plain_floats`` writes a column of binary floats as files of bars print them. This module
+knows no facts and no layouts.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tapeline_backtest.machine_code import Intrinsic, inlined
+from tapeline_backtest.machine_code import BYTES, FLOATS, INTS, Intrinsic, Routine, inlined, routine
 from tapeline_backtest.wide import BASE, HALF_BITS, HALF_MASK
 
 Bytes = NDArray[np.uint8]
@@ -21,7 +23,14 @@ LETTERS: Final = 48
 STRIDE: Final = 16
 """``copy_short`` reads and writes so many bytes at once, and up to one less beyond the end."""
 
+PLAIN_LETTERS: Final = 18
+"""No number of ``plain_floats`` is longer: sixteen digits, one of them the zero before the point, and the point."""
+
+MOST_DECIMALS: Final = 15
+"""Of ``plain_floats``; also the digits within which a decimal and its float determine each other."""
+
 _BILLION: Final = 10**9
+_POWERS = np.array([10**power for power in range(MOST_DECIMALS + 1)], dtype=np.int64)
 
 _PAIRS = np.frombuffer(bytearray("".join(f"{number:02}" for number in range(100)).encode()), dtype=np.uint8)
 
@@ -174,10 +183,10 @@ def write_amount(out: Bytes, at: int, high: int, low: int, decimals: int) -> int
     while end - first <= decimals:
         first -= 1
         out[first] = 48
-    at = _shift(out, at, first, end - decimals)
+    at = shift(out, at, first, end - decimals)
     if decimals > 0:
         out[at] = 46
-        at = _shift(out, at + 1, end - decimals, end)
+        at = shift(out, at + 1, end - decimals, end)
     return at
 
 
@@ -187,7 +196,7 @@ def _write_small(out: Bytes, at: int, first: int, end: int, exponent: int) -> in
     at += 1
     if end - first > 1:
         out[at] = 46
-        at = _shift(out, at + 1, first + 1, end)
+        at = shift(out, at + 1, first + 1, end)
     out[at] = 69
     out[at + 1] = 45
     return write_int(out, at + 2, exponent)
@@ -200,9 +209,68 @@ def _divided(left: int, half: int) -> tuple[int, int]:
 
 
 @inlined
-def _shift(out: Bytes, at: int, start: int, stop: int) -> int:
+def shift(out: Bytes, at: int, start: int, stop: int) -> int:
     """Move text that may overlap its new place, which lies before it."""
     for index in range(start, stop):
         out[at] = out[index]
         at += 1
     return at
+
+
+def plain_floats(numbers: Any, out: Bytes, starts: Any) -> int:
+    """Floats as their shortest decimals, without exponents, behind each other.
+
+    A decimal of at most fifteen digits that gives the float back is the shortest one: there is no other such within
+    fifteen digits (IEEE 754 binary64). Which it is, is proved by division, number by number.
+
+    Args:
+        out: with room for ``PLAIN_LETTERS`` each.
+        starts: shape (numbers + 1,), set to where each begins, and where the last one ends.
+
+    Returns:
+        Bytes written, or -1 if there is a number that needs more digits, is negative, or is none.
+    """
+    at = 0
+    decimals = 0
+    for row in range(len(numbers)):
+        starts[row] = at
+        if not _is_whole(numbers[row], decimals):
+            decimals = 0
+            while decimals <= MOST_DECIMALS and not _is_whole(numbers[row], decimals):
+                decimals += 1
+            if decimals > MOST_DECIMALS:
+                return -1
+        at = _write_units(out, at, int(numbers[row] * _POWERS[decimals] + 0.5), decimals)
+    starts[len(numbers)] = at
+    return at
+
+
+@inlined
+def _is_whole(number: float, decimals: int) -> bool:
+    """Whether it is a whole number of units of its last decimal, of at most fifteen digits."""
+    unit = float(_POWERS[decimals])
+    units = number * unit
+    return 0.0 <= units < 1e15 - 1.0 and float(int(units + 0.5)) / unit == number
+
+
+@inlined
+def _write_units(out: Bytes, at: int, units: int, decimals: int) -> int:
+    """So many units of a last decimal, without zeros at its end."""
+    while decimals > 0 and units % 10 == 0:
+        units //= 10
+        decimals -= 1
+    if decimals == 0:
+        return write_int(out, at, units)
+    at = write_int(out, at, units // _POWERS[decimals])
+    out[at] = 46
+    left = units % _POWERS[decimals]
+    for place in range(at + decimals, at, -1):
+        out[place] = 48 + left % 10
+        left //= 10
+    return at + decimals + 1
+
+
+@cache
+def compiled_floats() -> Routine:
+    """``plain_floats`` as machine code."""
+    return routine(plain_floats, "int64", FLOATS, BYTES, INTS)

@@ -200,7 +200,10 @@ async def _tape(data: Path, dsn_file: Path | None, nats: bool) -> AsyncIterator[
     running = running_stack(data) is not None
     if nats:
         if not running:
-            fail(f"nothing runs on {data}: leave --nats out, a stopped stack's database is started for this", 3)
+            fail(
+                f"nothing runs on {data}: leave --nats out, a stopped stack's database is started for this",
+                EXIT_NOT_RUNNING,
+            )
         async with operator(data) as client:
             yield client.tape.read
         return

@@ -14,6 +14,16 @@ import asyncpg
 CONNECT_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 30.0
 
+_TROUBLE = (
+    OSError,
+    EOFError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresError,
+)
+"""Whatever it is, the connection is not used again."""
+
 
 class Unreachable(Exception):
     """Postgres did not answer, or would not. The message says what it said."""
@@ -34,7 +44,7 @@ class Inspection:
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await self._connect()
                 return list(await self._connection.fetch(query, *arguments))
-            except (OSError, EOFError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError) as trouble:
+            except _TROUBLE as trouble:
                 self._drop()
                 raise Unreachable(f"{type(trouble).__name__}: {trouble}") from trouble
             except asyncio.CancelledError:

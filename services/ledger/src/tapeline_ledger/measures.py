@@ -107,7 +107,7 @@ TAPE: tuple[Measure, ...] = (
         unit="position",
         of="recorder",
         read=_plain(lambda recorder: recorder.head),
-        appears="live, once the log is restored",
+        appears="in the live realm, once the log is restored",
     ),
     Measure(
         name="tapeline_head_time_seconds",
@@ -115,7 +115,7 @@ TAPE: tuple[Measure, ...] = (
         text="Stamp of the last fact",
         of="recorder",
         read=_plain(lambda recorder: recorder.head_time_ns / NS_PER_S),
-        appears="live, once the log is restored",
+        appears="in the live realm, once the log is restored",
     ),
     Measure(
         name="tapeline_announced_position",
@@ -124,7 +124,7 @@ TAPE: tuple[Measure, ...] = (
         unit="position",
         of="server",
         read=_plain(lambda server: server.announced),
-        appears="live, once the log is restored",
+        appears="in the live realm, once the log is restored",
     ),
     Measure(
         name="tapeline_mirror_lag_facts",
@@ -134,7 +134,7 @@ TAPE: tuple[Measure, ...] = (
         read=_plain(
             lambda server: max(0, server.recorder.head - server.mirror_state.pos) if server.mirror_state else None
         ),
-        appears="live, once the log is restored",
+        appears="in the live realm, once the log is restored",
     ),
     Measure(
         name="tapeline_commit_seconds",
@@ -178,7 +178,7 @@ TAPE: tuple[Measure, ...] = (
         unit="position",
         of="chain",
         read=_plain(lambda chain: chain.verified_pos),
-        appears="live",
+        appears="in the live realm",
     ),
     Measure(
         name="tapeline_verified_time_seconds",
@@ -186,7 +186,7 @@ TAPE: tuple[Measure, ...] = (
         text="End of the last complete pass over the log that found nothing wrong; 0 before the first",
         of="chain",
         read=_plain(lambda chain: chain.verified_ns / NS_PER_S),
-        appears="live",
+        appears="in the live realm",
     ),
     Measure(
         name="tapeline_chain_faults",
@@ -195,7 +195,7 @@ TAPE: tuple[Measure, ...] = (
         unit="faults",
         of="chain",
         read=_plain(lambda chain: float(chain.fault is not None)),
-        appears="live",
+        appears="in the live realm",
     ),
     Measure(
         name="tapeline_progress_lag_facts",
@@ -257,7 +257,7 @@ def _told(
 
 
 SERVERS: tuple[Measure, ...] = (
-    _told("tapeline_postgres_up", "1 while Postgres answers, else 0", appears="live"),
+    _told("tapeline_postgres_up", "1 while Postgres answers, else 0", appears="in the live realm"),
     _told("tapeline_postgres_size_bytes", "Size of the tape's database", appears=_ANSWERS),
     _told("tapeline_postgres_connections", "Connections to the tape's database", appears=_ANSWERS, unit="connections"),
     _told(
@@ -270,7 +270,7 @@ SERVERS: tuple[Measure, ...] = (
     _told(
         "tapeline_nats_server_up",
         "1 while the NATS server's monitoring answers, else 0",
-        appears="live, where TAPELINE_NATS_MONITOR_URL is set",
+        appears="in the live realm, where TAPELINE_NATS_MONITOR_URL is set",
     ),
     _told("tapeline_nats_server_connections", "Clients of the NATS server", appears=_ASKED, unit="connections"),
     _told(
@@ -286,13 +286,13 @@ SERVERS: tuple[Measure, ...] = (
         "tapeline_disk_free_bytes",
         "Free space that is not reserved",
         labels=("volume",),
-        appears="live, for the volumes of TAPELINE_DISKS",
+        appears="in the live realm, for the volumes of TAPELINE_DISKS",
     ),
     _told(
         "tapeline_disk_size_bytes",
         "Size of the volume",
         labels=("volume",),
-        appears="live, for the volumes of TAPELINE_DISKS",
+        appears="in the live realm, for the volumes of TAPELINE_DISKS",
     ),
 )
 

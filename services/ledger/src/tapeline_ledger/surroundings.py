@@ -95,10 +95,11 @@ class Surroundings:
     async def _look_at_postgres(self) -> None:
         try:
             started_s = time.perf_counter()
-            await self._inspection.fetch("SELECT 1")
+            async with asyncio.timeout(ANSWER_S):  # a frozen server closes no connection
+                await self._inspection.fetch("SELECT 1")
             took_s = time.perf_counter() - started_s
             row = (await self._inspection.fetch(_POSTGRES))[0]
-        except Unreachable:
+        except (Unreachable, TimeoutError):
             self.postgres = None
             return
         oldest_s = float(row["oldest_transaction_s"])

@@ -14,8 +14,8 @@ import hashlib
 import heapq
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import groupby
 from pathlib import Path, PurePath
@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 from msgspec.structs import replace
 
 from tapeline_common.events import BarClosed, DataRejected, Event, FeedInterrupted, FeedOpened, FeedResumed
+from tapeline_common.measures import NS_PER_S, Labels, Number
 from tapeline_common.opening import instrument_id
 from tapeline_common.settings import ConfigurationInvalid, InstrumentTable, Settings
 from tapeline_common.values import DataFault, FeedTroubleKind, InstrumentId
@@ -33,6 +34,8 @@ from tapeline_common.wiring import Adapter, Door
 from tapeline_marketdata.bar_rules import fixed_length_ns, rule_of
 from tapeline_marketdata.checks import AcceptedAfterGap, Checker, CheckerState, Rejected
 from tapeline_marketdata.core import CORE, State
+from tapeline_marketdata.exchange_figures import ExchangeFigures
+from tapeline_marketdata.measures import DELAY, EXPECTED_INTERVAL, RATE_BUDGET, REQUEST_SECONDS, REQUESTS
 from tapeline_marketdata.timeframe import UnknownTimeframe
 
 if TYPE_CHECKING:
@@ -78,7 +81,14 @@ def make_adapters(settings: Settings) -> list[tuple[str, Adapter]]:
             raise ConfigurationInvalid(f"key feed.{key} is {getattr(feed, key)}: use a number above zero")
     adapter: Adapter
     if feed.kind == "synthetic":
-        adapter = SyntheticFeed(tables, feed.timeframe, feed.interval_ms / 1000, settings.run.seed)
+        adapter = SyntheticFeed(
+            tables,
+            feed.timeframe,
+            feed.interval_ms / 1000,
+            settings.run.seed,
+            break_bar=feed.break_bar,
+            break_volatility=feed.break_volatility,
+        )
     elif feed.kind == "files":
         files = {token: table.data for token, table in tables.items()}
         adapter = FilesFeed(files, feed.timeframe, feed.interval_ms / 1000)
@@ -227,6 +237,8 @@ class SyntheticFeed:
     seed: int
     sleep: Sleep = asyncio.sleep
     clock: Clock = time.monotonic
+    break_bar: int = 0
+    break_volatility: float = 1.0
 
     def __post_init__(self) -> None:
         self._market()  # what is wrong with an instrument is said before anything starts
@@ -242,11 +254,13 @@ class SyntheticFeed:
                 f"the synthetic feed cannot go on where this tape ends ({trouble}):"
                 " put feed and instruments back, or start a new tape in another data folder"
             ) from None
+        broken = self.break_volatility != 1.0
+        change = f"; volatility times {self.break_volatility} from bar {self.break_bar} on" if broken else ""
         opened = [
             said
             for token, table in self.tables.items()
             for said in Reports(state, token).opened(
-                "synthetic", self.timeframe, f"seed {self.seed}; begins at {_start_price(table)}"
+                "synthetic", self.timeframe, f"seed {self.seed}; begins at {_start_price(table)}{change}"
             )
         ]
         await _say(door, opened)
@@ -259,13 +273,21 @@ class SyntheticFeed:
                 facts.append(_bar_fact(bar))
             await door.say(facts)
 
+    def samples(self, _now_ns: int) -> Iterable[tuple[str, Labels, Number]]:
+        return [(EXPECTED_INTERVAL.name, (instrument,), self.interval_s) for instrument in self.tables]
+
     def _market(self) -> SyntheticMarket:
         from tapeline_marketdata.synthetic import SyntheticMarket, SyntheticSpec
 
         specs = []
         for token, table in self.tables.items():
             try:
-                spec = SyntheticSpec(instrument=token, start_price=_start_price(table))
+                spec = SyntheticSpec(
+                    instrument=token,
+                    start_price=_start_price(table),
+                    break_bar=self.break_bar,
+                    break_volatility=self.break_volatility,
+                )
                 if table.tick_size is not None:
                     spec = replace(spec, tick_size=table.tick_size)
                 if table.lot_size is not None:
@@ -297,13 +319,17 @@ class ExchangeFeed:
     base_url: str = ""
     limit_rate: bool = True
     sleep: Sleep = asyncio.sleep
+    figures: ExchangeFigures = field(default_factory=ExchangeFigures, compare=False, repr=False)
+    delays_s: dict[InstrumentId, float] = field(default_factory=dict, compare=False, repr=False)
 
     async def run(self, door: Door) -> None:
         from tapeline_marketdata.exchange import UnknownExchange, open_exchange
 
         await _until_listed(door, tuple(self.symbols), self.sleep)
         try:
-            exchange = open_exchange(self.exchange, base_url=self.base_url or None, limit_rate=self.limit_rate)
+            exchange = open_exchange(
+                self.exchange, base_url=self.base_url or None, limit_rate=self.limit_rate, figures=self.figures
+            )
         except UnknownExchange as trouble:
             raise ConfigurationInvalid(f"key feed.exchange: {trouble}") from None
         lanes = [asyncio.ensure_future(self._lane(door, exchange, *each)) for each in self.symbols.items()]
@@ -336,6 +362,8 @@ class ExchangeFeed:
             if isinstance(outcome, FeedTrouble):
                 await _say(door, reports.interrupted(outcome))
                 continue
+            if outcome and bars.asked_ns is not None:
+                self.delays_s[instrument] = (bars.asked_ns - outcome[-1].close_ns) / NS_PER_S
             pieces = [judge.facts(bar) for bar in outcome]
             for request in _packed(pieces):
                 await door.say(request)
@@ -346,6 +374,18 @@ class ExchangeFeed:
                 backfilled = 0
             if not bars.behind:
                 await self.sleep(self.poll_s)
+
+    def samples(self, _now_ns: int) -> Iterable[tuple[str, Labels, Number]]:
+        length_ns = fixed_length_ns(self.timeframe)
+        for instrument in self.symbols:
+            if length_ns is not None:
+                yield EXPECTED_INTERVAL.name, (instrument,), length_ns / NS_PER_S
+            if instrument in self.delays_s:
+                yield DELAY.name, (instrument,), self.delays_s[instrument]
+        for outcome, count in self.figures.requests.items():
+            yield REQUESTS.name, (self.exchange, outcome), count
+        yield REQUEST_SECONDS.name, (self.exchange,), self.figures.seconds
+        yield RATE_BUDGET.name, (self.exchange,), self.figures.budget_used(time.monotonic())
 
     def _detail(self, symbol: str) -> str:
         host = urlsplit(self.base_url).hostname
@@ -368,6 +408,7 @@ class FilesFeed:
     interval_s: float
     sleep: Sleep = asyncio.sleep
     clock: Clock = time.monotonic
+    running: set[InstrumentId] = field(default_factory=set, compare=False, repr=False)
 
     async def run(self, door: Door) -> None:
         await _until_listed(door, tuple(self.files), self.sleep)
@@ -381,10 +422,16 @@ class FilesFeed:
             lanes.append(self._replay(instrument, file, door.state.bars.get((instrument, self.timeframe))))
         await _say(door, opened)
         pace = Pace(self.interval_s, self.sleep, self.clock)
+        self.running.update(self.files)
         for _, together in groupby(heapq.merge(*lanes, key=_closing), key=_closing):
             await pace.wait()
             for request in _packed([facts for _, facts in together]):
                 await door.say(request)
+        self.running.clear()
+
+    def samples(self, _now_ns: int) -> Iterable[tuple[str, Labels, Number]]:
+        """No bar is due after the last row."""
+        return [(EXPECTED_INTERVAL.name, (instrument,), self.interval_s) for instrument in self.running]
 
     def _read(self, path: str) -> tuple[BarFile, str]:
         from tapeline_marketdata.columns import BadFile, columns_in, file_digest, is_trades

@@ -412,6 +412,11 @@ def longest_text_of(column: Any) -> int:
     return int(pc.max(pc.utf8_length(column)).as_py())
 
 
+def is_binary(column: Any) -> bool:
+    """Whether a number column of a file is of binary floats, without holes."""
+    return bool(pa.types.is_float64(column.type) and column.null_count == 0)
+
+
 def text_bytes_of(column: Any) -> tuple[Bytes, Ints]:
     """``texts_of`` without an object per number: all of them behind each other in ASCII, and where each begins.
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -28,6 +29,7 @@ import msgspec
 from tapeline_common.events import BarClosed
 from tapeline_common.values import DecimalText, FeedTroubleKind, InstrumentId
 from tapeline_marketdata.bars import decimal_text, plain_decimal
+from tapeline_marketdata.exchange_figures import ExchangeFigures, RequestOutcome
 from tapeline_marketdata.timeframe import SECOND_NS, floor_to_grid, parse_timeframe
 
 MS_NS = 1_000_000
@@ -77,6 +79,7 @@ def open_exchange(
     options: Mapping[str, object] | None = None,
     limit_rate: bool = True,
     timeout_s: float = 20.0,
+    figures: ExchangeFigures | None = None,
 ) -> Any:
     """A ccxt exchange that keeps numbers as text. Share one between the feeds of a venue: it spreads their requests.
 
@@ -84,6 +87,7 @@ def open_exchange(
     options: ccxt's ``options``. For Binance only spot markets are listed unless they say otherwise, such as
     {"fetchMarkets": {"types": ["linear"]}} for USDT perpetuals ("BTC/USDT:USDT").
     limit_rate: keeps to the exchange's published limits by waiting between requests.
+    figures: told of every request.
     Raises UnknownExchange. Close it with ``await exchange.close()``.
     """
     ccxt = importlib.import_module("ccxt.async_support")
@@ -91,7 +95,7 @@ def open_exchange(
         raise UnknownExchange(
             f"unknown exchange {exchange_id!r}: ccxt names {len(ccxt.exchanges)}, such as binance, kraken"
         )
-    exchange_class = _text_keeping(getattr(ccxt, exchange_id), ccxt.BadResponse)
+    exchange_class = _text_keeping(getattr(ccxt, exchange_id), ccxt, figures or ExchangeFigures())
     exchange = exchange_class(
         {"enableRateLimit": limit_rate, "timeout": round(timeout_s * 1000), "options": dict(options or {})}
     )
@@ -106,19 +110,31 @@ def open_exchange(
     return exchange
 
 
-def _text_keeping(exchange_class: Any, bad_response: type[Exception]) -> Any:
-    """The exchange's class with JSON numbers kept as printed and every answer that is not JSON refused."""
+def _text_keeping(exchange_class: Any, ccxt: Any, figures: ExchangeFigures) -> Any:
+    """The exchange's class with JSON numbers kept as printed, every answer that is not JSON refused, and requests
+    counted."""
+    bad_response: type[Exception] = ccxt.BadResponse
 
     class TextKeeping(exchange_class):  # type: ignore[misc]
         def on_json_response(self, body: str) -> object:
             # ccxt's other languages quote all JSON numbers, so its parsers expect text; Python's does not by itself.
             return json.loads(body, parse_float=str)
 
+        async def throttle(self, cost: float | None = None) -> object:
+            figures.spend(1.0 if cost is None else cost, self.rateLimit / 1000, time.monotonic())
+            return await super().throttle(cost)
+
         async def fetch(self, *arguments: Any, **named: Any) -> object:
-            answer = await super().fetch(*arguments, **named)
-            if not isinstance(answer, (dict, list)):
-                shown = answer[:80] if isinstance(answer, str) else type(answer).__name__
-                raise bad_response(f"the answer is not valid JSON but {shown!r}")
+            started_s = time.perf_counter()
+            try:
+                answer = await super().fetch(*arguments, **named)
+                if not isinstance(answer, (dict, list)):
+                    shown = answer[:80] if isinstance(answer, str) else type(answer).__name__
+                    raise bad_response(f"the answer is not valid JSON but {shown!r}")
+            except Exception as error:
+                figures.count(_outcome(ccxt, error), time.perf_counter() - started_s)
+                raise
+            figures.count(RequestOutcome.OK, time.perf_counter() - started_s)
             return answer
 
         def parse_ohlcv(self, ohlcv: object, market: object = None) -> list[object]:
@@ -129,6 +145,15 @@ def _text_keeping(exchange_class: Any, bad_response: type[Exception]) -> Any:
 
     TextKeeping.__name__ = exchange_class.__name__
     return TextKeeping
+
+
+def _outcome(ccxt: Any, error: Exception) -> RequestOutcome:
+    if isinstance(error, ccxt.RateLimitExceeded | ccxt.DDoSProtection):
+        return RequestOutcome.RATE_LIMITED
+    if isinstance(error, ccxt.RequestTimeout):
+        return RequestOutcome.TIMEOUT
+    is_refusal = isinstance(error, ccxt.BaseError) and not isinstance(error, ccxt.OperationFailed | ccxt.BadResponse)
+    return RequestOutcome.REFUSED if is_refusal and not _broke_off(error) else RequestOutcome.ERROR
 
 
 def _moved(url: Any, base_url: str) -> Any:
@@ -195,6 +220,11 @@ class ExchangeBars:
         self._empty_pages = 0
         self._now_ns: int | None = None
         self.watermark_ns = watermark_ns
+
+    @property
+    def asked_ns(self) -> int | None:
+        """The exchange's time when it was last asked for bars; ``None`` before."""
+        return self._now_ns
 
     @property
     def behind(self) -> bool:

@@ -31,6 +31,7 @@ from tapeline_marketdata.columns import (
     Floats,
     Ints,
     find_columns,
+    is_binary,
     is_trades,
     longest_text_of,
     numbers_of,
@@ -103,6 +104,10 @@ class BarColumns:
         The second has one entry more than there are rows: where the last one ends.
         """
         return text_bytes_of(self._printed[name][start:stop])
+
+    def is_binary(self, name: str) -> bool:
+        """Whether the texts of a number column are those of its binary floats, each the shortest that gives it back."""
+        return is_binary(self._printed[name])
 
     def longest_text(self, name: str) -> int:
         """Length of the longest text of a number column as the file prints it; 0 for binary floats."""

@@ -3,5 +3,6 @@
 from tapeline_common.wiring import Service
 from tapeline_marketdata.adapters import make_adapters
 from tapeline_marketdata.core import CORE
+from tapeline_marketdata.measures import MEASURES
 
-SERVICE = Service("marketdata", cores=(CORE,), adapters=make_adapters)
+SERVICE = Service("marketdata", cores=(CORE,), adapters=make_adapters, measures=MEASURES)

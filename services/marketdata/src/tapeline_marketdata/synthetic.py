@@ -44,6 +44,9 @@ LARGEST_SHOCK = 12.0
 POLAR_TRIES = 16
 """Pairs per shock. Each is used with probability pi/4, so that one bar in 5e10 finds none and gets no shock."""
 
+LARGEST_BREAK = 100.0
+"""Bound on a change of volatility, under which returns stay far from overflow."""
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -59,7 +62,13 @@ STAY = 0.995
 
 
 class SyntheticSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One instrument of the market. ``beta`` in [-1, 1] is the correlation with the common factor."""
+    """One instrument of the market.
+
+    Attributes:
+        beta: in [-1, 1], the correlation with the common factor.
+        break_volatility: from bar index ``break_bar`` on every regime is so many times as volatile: a change that no
+            model fitted before it has seen. 1 is no break.
+    """
 
     instrument: InstrumentId
     start_price: Decimal
@@ -68,15 +77,23 @@ class SyntheticSpec(msgspec.Struct, frozen=True, kw_only=True):
     annual_volatility: float = 0.8
     beta: float = 0.6
     usual_volume: float = 10.0
+    break_bar: int = 0
+    break_volatility: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.instrument:
             raise ValueError("instrument is empty: give a token")
-        for field in ("start_price", "tick_size", "lot_size", "annual_volatility", "usual_volume"):
+        for field in ("start_price", "tick_size", "lot_size", "annual_volatility", "usual_volume", "break_volatility"):
             if not getattr(self, field) > 0:
                 raise ValueError(f"{self.instrument}: {field} is {getattr(self, field)}: it must be above 0")
         if self.start_price < self.tick_size:
             raise ValueError(f"{self.instrument}: start_price {self.start_price} is below one tick of {self.tick_size}")
+        if self.break_volatility > LARGEST_BREAK:
+            raise ValueError(
+                f"{self.instrument}: break_volatility is {self.break_volatility}: it must be at most {LARGEST_BREAK:g}"
+            )
+        if self.break_bar < 0:
+            raise ValueError(f"{self.instrument}: break_bar is {self.break_bar}: it must be 0 or more")
         if not -1 <= self.beta <= 1:
             raise ValueError(f"{self.instrument}: beta is {self.beta}: it must be in [-1, 1]")
 
@@ -213,6 +230,9 @@ class SyntheticMarket:
         spec, sigma = self._specs[number], self._sigma[number]
         regimes = _regime_path(self._uniforms(spec.instrument, "regime", block, 1)[:, 0])
         drift, volatility = np.array(DRIFT)[regimes] * sigma, np.array(VOLATILITY)[regimes] * sigma
+        if spec.break_volatility != 1.0:
+            bars = BLOCK_BARS * block + np.arange(BLOCK_BARS)
+            volatility = volatility * np.where(bars >= spec.break_bar, spec.break_volatility, 1.0)
         market = _student_shocks(self._uniforms("", "market", block, 2 * POLAR_TRIES))
         own = _student_shocks(self._uniforms(spec.instrument, "own", block, 2 * POLAR_TRIES))
         shock = spec.beta * market + math.sqrt(1.0 - spec.beta * spec.beta) * own

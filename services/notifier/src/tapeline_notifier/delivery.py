@@ -8,6 +8,7 @@ destination's pace allows is told as one summary. This module knows neither the 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from tapeline_common import logs
 from tapeline_common.destinations import Destination
 from tapeline_notifier.counts import Counts
 from tapeline_notifier.journal import Entry, Journal
+from tapeline_notifier.measures import DROPPED, FAILED, SENT
 from tapeline_notifier.message import Message, collapsed, located, wanted
 from tapeline_notifier.messenger import Attempt, Messenger, Outcome
 
@@ -106,17 +108,13 @@ class Courier:
         """Take a message on. Never waits."""
         self.last = number
         self.queue.append(Waiting(number, told, _now_s()))
-        if len(self.queue) > MOST_WAITING:
-            oldest = self.queue.popleft()
-            self._dropped += 1
-            self._count([oldest], "dropped")
-            self.settled(self.name, [oldest.number], "dropped", self.done_through)
+        self._make_room()
         self._woken.set()
 
     def waiting(self) -> tuple[int, float]:
-        """How many messages wait, and for how long the oldest one has."""
-        all_of_them = [*self.under_way, *self.queue]
-        return len(all_of_them), max((_now_s() - one.since_s for one in all_of_them), default=0.0)
+        """How many messages wait, and for how long the oldest one has. Asked from other threads as well."""
+        waiting = [*self.under_way, *self.queue.copy()]
+        return len(waiting), _now_s() - waiting[0].since_s if waiting else 0.0
 
     @property
     def is_busy(self) -> bool:
@@ -142,7 +140,8 @@ class Courier:
 
     async def _deliver(self) -> None:
         """One attempt, at the oldest message, or at all of them where the pace does not allow one by one."""
-        alone = len(self.queue) <= max(1, self._pace.free()) and not self._dropped
+        in_pace = not self._failures and len(self.queue) <= self._pace.free()
+        alone = (in_pace or len(self.queue) == 1) and not self._dropped
         batch = self.under_way = [self.queue.popleft()] if alone else list(self.queue)
         if not alone:
             self.queue.clear()
@@ -163,6 +162,15 @@ class Courier:
     def _put_back(self) -> None:
         self.queue.extendleft(reversed(self.under_way))
         self.under_way = []
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """The oldest messages give way."""
+        while len(self.queue) > MOST_WAITING:
+            oldest = self.queue.popleft()
+            self._dropped += 1
+            self._count([oldest], DROPPED)
+            self.settled(self.name, [oldest.number], DROPPED, self.done_through)
 
     def _sent(self, batch: list[Waiting], dropped: int) -> None:
         self.under_way = []
@@ -170,12 +178,12 @@ class Courier:
         if self._failures:
             self.logger.info("destination is back", destination=self.name, attempts=self._failures)
         self._failures = 0
-        self._count(batch, "sent")
-        self.settled(self.name, [one.number for one in batch], "sent", self.done_through)
+        self._count(batch, SENT)
+        self.settled(self.name, [one.number for one in batch], SENT, self.done_through)
 
     async def _failed(self, batch: list[Waiting], attempt: Attempt) -> None:
         fresh = [one for one in batch if not one.has_failed]
-        self._count(fresh, "failed")
+        self._count(fresh, FAILED)
         for one in fresh:
             one.has_failed = True
         wait_s = self.retry_s[min(self._failures, len(self.retry_s) - 1)]
@@ -228,12 +236,11 @@ class Office:
             courier.put(number, told)
 
     def heard(self, position: int) -> None:
-        """Every message about facts up to this position was handed in."""
+        """Every message about facts up to this position was handed in; ``keep`` or the next delivery writes it down."""
         self.journal.cursor.position = position
-        self.keep()
 
     def keep(self) -> None:
-        """Write down how far everybody is."""
+        """Write down how far everybody is, if that has changed."""
         for courier in self.couriers:
             if not courier.queue and not courier.under_way:
                 courier.last = self.journal.number
@@ -247,7 +254,10 @@ class Office:
         """Deliver until cancelled; what is on its way then gets a moment to arrive."""
         running = [asyncio.create_task(courier.run()) for courier in self.couriers]
         try:
-            await asyncio.gather(asyncio.Event().wait(), *running)
+            idle = asyncio.get_running_loop().create_future()
+            ended, _ = await asyncio.wait([idle, *running], return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                await task  # a courier ends by an error only
         finally:
             with suppress(TimeoutError):
                 async with asyncio.timeout(SETTLE_S):
@@ -261,7 +271,8 @@ class Office:
         try:
             self.journal.settled(list(numbers), destination, outcome)
             self.journal.cursor.delivered[destination] = through
-            self.journal.keep()
+            if outcome == SENT:  # what is dropped comes in hundreds, and is looked for again if need be
+                self.journal.keep()
         except OSError as trouble:
             self._logger.error("delivery not written down", reason=trouble.strerror)
 
@@ -281,5 +292,4 @@ class Office:
             courier.last = self.journal.number
 
 
-def _now_s() -> float:
-    return asyncio.get_running_loop().time()
+_now_s = time.monotonic

@@ -113,6 +113,7 @@ class Journal:
         self.path = folder / FILE_NAME
         self.number = max((entry.number for entry in read_entries(folder)), default=0)
         self.cursor = self._read_cursor()
+        self._kept = b""
         self._ends_in_line = self._seal()
 
     def append(self, told: Message, time: str, destinations: tuple[str, ...]) -> int:
@@ -142,13 +143,17 @@ class Journal:
         return [entry for entry in read_entries(self.folder) if entry.title and entry.number > number]
 
     def keep(self) -> None:
-        """Write the cursor down: whole or not at all."""
+        """Write the cursor down, if it has changed: whole or not at all."""
+        text = _encode(self.cursor) + b"\n"
+        if text == self._kept:
+            return
         partial = self.folder / f".{CURSOR_NAME}"
         with partial.open("wb") as file:
-            file.write(_encode(self.cursor) + b"\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(self.folder / CURSOR_NAME)
+        self._kept = text
 
     def _write(self, entries: list[Entry], *, durable: bool) -> None:
         if self.path.exists() and self.path.stat().st_size >= ROTATE_BYTES:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from tapeline_common.measures import Kind, Measure, Measures
 from tapeline_notifier import message
 
-OUTCOMES = ("sent", "failed", "dropped")
+SENT, FAILED, DROPPED = OUTCOMES = ("sent", "failed", "dropped")
 
 DESTINATION = ("destination",)
 PER_DESTINATION = "for each destination"

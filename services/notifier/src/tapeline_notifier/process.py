@@ -30,10 +30,8 @@ from tapeline_notifier.receiver import application, receiving
 AGAIN_S = (1.0, 5.0, 15.0, 60.0)
 """Waits before the tape is followed again; the last one repeats."""
 
-KEEP_S = 5.0
-"""How often the cursor is written down while nothing is told."""
-
-WATCH_S = 1.0
+LOOK_S = 1.0
+"""How often the cursor is written down, and the Watchdog looked for: what a crash may make people hear twice."""
 
 
 class TapeListener:
@@ -66,6 +64,7 @@ class TapeListener:
         if self._from is None or self._from > self.heard:
             self._from = self.heard
             self._office.heard(self.heard)
+            self._office.keep()
         return self._from
 
 
@@ -121,22 +120,18 @@ class Notifier:
             self.office.tell(told)
 
     async def _look_on(self) -> None:
-        """Look for the Watchdog's silence, and write the cursor down now and then."""
-        kept_s = _now_s()
+        """Look for the Watchdog's silence, and write the cursor down."""
         while True:
-            await asyncio.sleep(WATCH_S)
+            await asyncio.sleep(LOOK_S)
             self._tell(self._watch.look(_now_s(), _time_ns()))
-            if _now_s() - kept_s >= KEEP_S:
-                kept_s = _now_s()
-                self._keep()
+            self._keep()
 
     def _keep(self) -> None:
         """Write down how far everything is, if the tape is followed."""
         listener = self._listener
         if listener is not None and self._has_followed and not self._is_lost:
             self.office.heard(max(listener.heard, self.office.journal.cursor.position or 0))
-        else:
-            self.office.keep()
+        self.office.keep()
 
     # ---- the tape --------------------------------------------------------------------------------------------
 
@@ -145,7 +140,6 @@ class Notifier:
         attempts = 0
         while True:
             self._listener = TapeListener(self.office)
-            self._process.metrics.stopped.set(0)
             try:
                 await follow(self._process, self._listener, self._restored)
             except Exception as trouble:
@@ -155,6 +149,7 @@ class Notifier:
 
     def _restored(self) -> None:
         settle_memory()
+        self._process.metrics.stopped.set(0)
         assert self._listener is not None
         position = self._listener.follow_on()
         self._logger.info("notifications begin", after=position)

@@ -72,10 +72,10 @@ def application(token: str, take: Take, logger: logs.Logger) -> web.Application:
 @asynccontextmanager
 async def receiving(host: str, port: int, served: web.Application) -> AsyncIterator[int]:
     """Answer on ``port`` inside the block; gives the port, which is a free one for 0. Raises ``OSError``."""
-    runner = web.AppRunner(served, access_log=None, handle_signals=False)
+    runner = web.AppRunner(served, access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port, shutdown_timeout=1.0)
+        site = web.TCPSite(runner, host, port)
         await site.start()
         yield int(runner.addresses[0][1])
     finally:

@@ -42,7 +42,7 @@ def load() -> None:
 
 
 def run(job: Job) -> Sequence[Event]:
-    from tapeline_regime.training import TrainingFailure, fit  # loads scikit-learn and hmmlearn: only where it is used
+    from tapeline_regime.training import TrainingFailure, fit  # its libraries are loaded only where it is used
 
     outcome = fit(job.closes, seed=job.seed, restarts=RESTARTS)
     if isinstance(outcome, TrainingFailure):
@@ -61,4 +61,11 @@ def run(job: Job) -> Sequence[Event]:
     )
 
 
-WORKER = Worker(author="trainer", asked_by=TrainingRequested, core="regime", prepare=prepare, run=run)
+WORKER = Worker(
+    author="trainer",
+    asked_by=TrainingRequested,
+    core="regime",
+    prepare=prepare,
+    run=run,
+    timed_as="tapeline_training_seconds",
+)

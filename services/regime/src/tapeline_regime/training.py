@@ -1,4 +1,4 @@
-"""Fits the regime model: the slow worker's half of this service, and the only door to hmmlearn.
+"""Fits the regime model: the slow worker's half of this service, and the only door to hmmlearn and scipy.
 
 ``fit`` is a function of its arguments: the same closes, seed and library versions give the same model hash in every
 process. Starting points come from counter-seeded generators of its own, EM runs on one thread (with two, sums are
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -165,8 +165,8 @@ def _scaler(rows: Matrix) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def load_libraries() -> None:
-    """hmmlearn and what comes with it, before the first fit needs it."""
-    import hmmlearn.hmm  # noqa: F401
+    """What fitting takes from hmmlearn and threadpoolctl, before the first fit needs it."""
+    import hmmlearn._hmmc  # noqa: F401
     import threadpoolctl  # type: ignore[import-untyped]  # noqa: F401  # ships no type information
 
 
@@ -174,8 +174,6 @@ def _run_restarts(
     scaled: Matrix, seed: int, restarts: int, max_iterations: int
 ) -> list[tuple[_Emissions, float] | None]:
     """One EM run per starting point, on one thread; None where it broke down or lost a state."""
-    # Imported before the limit is set: threadpoolctl limits the pools of the libraries that are loaded by then.
-    import hmmlearn.hmm  # noqa: F401
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(limits=1), warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -213,30 +211,88 @@ def _expectation_maximisation(
     """EM to convergence with a floor on every variance, a pass at a time because hmmlearn itself has no such floor.
 
     Clamping is the exact M-step under the constraint (the expected log likelihood falls away from its peak), so the
-    likelihood still never goes down. ``covars_prior=0`` takes away hmmlearn's default prior, which is not scale-free.
+    likelihood still never goes down.
     """
-    from hmmlearn.hmm import GaussianHMM
-
-    hmm: Any = GaussianHMM(n_components=len(STATES), covariance_type="diag", n_iter=1, init_params="", covars_prior=0.0)
-    hmm.startprob_, hmm.transmat_, hmm.means_, hmm.covars_ = start.start, start.transition, start.means, start.variances
+    squares = scaled**2
     current, last = start, -math.inf
     for _ in range(max_iterations):
-        try:
-            hmm.fit(scaled)
-        except ValueError:  # hmmlearn's word for a state that no bar belongs to any more
+        if not _are_distributions(current):
             return None
-        log_likelihood = float(hmm.monitor_.history[-1])
-        variances = np.diagonal(hmm.covars_, axis1=1, axis2=2)
-        if not (math.isfinite(log_likelihood) and np.isfinite(variances).all() and np.isfinite(hmm.means_).all()):
+        log_likelihood, found = _pass(scaled, squares, current)
+        is_finite = np.isfinite(found.variances).all() and np.isfinite(found.means).all()
+        if not (math.isfinite(log_likelihood) and is_finite):
             return None
         # What the pass reports is the likelihood of the parameters that it began with, so those are kept with it.
         if log_likelihood - last < TOLERANCE * len(scaled):
             return _if_alive(current, log_likelihood)
         last = log_likelihood
-        clamped = np.maximum(variances, STATE_VARIANCE_FLOOR)
-        current = _Emissions(hmm.startprob_.copy(), _floored(hmm.transmat_), hmm.means_.copy(), clamped)
-        hmm.transmat_, hmm.covars_ = current.transition, clamped
-    return _if_alive(current, float(hmm.score(scaled)))
+        clamped = np.maximum(found.variances, STATE_VARIANCE_FLOOR)
+        current = _Emissions(found.start, _floored(found.transition), found.means, clamped)
+    return _if_alive(current, _forward(scaled, current)[1])
+
+
+# ---- one pass: hmmlearn's own arithmetic without its checks --------------------------------------------------------
+#
+# ``GaussianHMM.fit`` spends most of a pass on looking at its input again, and loads scikit-learn and scipy, which takes
+# longer than a fit. These do what is left of it, with its compiled recursions and in its order of operations, so that
+# a model is the same to the last bit (tested beside it).
+
+
+def _are_distributions(emissions: _Emissions) -> bool:
+    """Whether probabilities add up to one, as closely as ``numpy.allclose`` asks: not where a state was lost."""
+    sums = (emissions.start.sum(axis=-1), *emissions.transition.sum(axis=-1).tolist())
+    return all(abs(each - 1.0) <= 1e-8 + 1e-5 for each in sums)
+
+
+def _forward(scaled: Matrix, emissions: _Emissions) -> tuple[Matrix, float, Matrix]:
+    """Log density of each bar in each state, log likelihood of all, and the forward recursion."""
+    from hmmlearn import _hmmc
+
+    tiny: float = np.finfo(float).tiny
+    variances = np.maximum(emissions.variances, tiny)
+    bars, features = scaled.shape
+    distances = np.empty((bars, len(STATES)))
+    for state in range(len(STATES)):
+        parts = [(scaled[:, j] - emissions.means[state, j]) ** 2 / variances[state, j] for j in range(features)]
+        distances[:, state] = sum(parts[1:], parts[0])
+    densities = -0.5 * (features * np.log(2 * np.pi) + np.log(variances).sum(axis=-1) + distances)
+    log_likelihood, forward = _hmmc.forward_log(emissions.start, emissions.transition, densities)
+    return densities, log_likelihood, forward
+
+
+def _pass(scaled: Matrix, squares: Matrix, emissions: _Emissions) -> tuple[float, _Emissions]:
+    """The log likelihood of these parameters, and those of the M-step, without priors."""
+    from hmmlearn import _hmmc
+
+    densities, log_likelihood, forward = _forward(scaled, emissions)
+    backward = _hmmc.backward_log(emissions.start, emissions.transition, densities)
+    log_posteriors = forward + backward
+    posteriors = np.exp(log_posteriors - _log_sums(log_posteriors))
+    moves = np.exp(_hmmc.compute_log_xi_sum(forward, emissions.transition, backward, densities))
+    start = np.where(emissions.start == 0, 0, np.maximum(posteriors[0], 0))
+    transition = np.where(emissions.transition == 0, 0, np.maximum(moves, 0))
+    weights, sums, square_sums = posteriors.sum(axis=0)[:, None], posteriors.T @ scaled, posteriors.T @ squares
+    means = sums / weights
+    spread = square_sums - 2 * means * sums + means**2 * weights
+    rows = transition.sum(axis=1, keepdims=True)
+    rows[rows == 0] = 1
+    return log_likelihood, _Emissions(start / start.sum(), transition / rows, means, spread / np.maximum(weights, 1e-5))
+
+
+def _log_sums(logs: Matrix) -> Matrix:
+    """``scipy.special.logsumexp`` of each row, shape (bars, 1): its operations where no row holds an infinity."""
+    first, second, third = logs.T
+    highest = np.maximum(np.maximum(first, second), third)[:, None]
+    is_highest = logs == highest
+    rest = np.exp(np.where(is_highest, -np.inf, logs) - highest)
+    count = is_highest @ np.ones(len(STATES))
+    others = rest[:, 0] + rest[:, 1] + rest[:, 2]
+    sums: Matrix = (np.log1p(others / count) + np.log(count) + highest[:, 0])[:, None]
+    if not np.isfinite(sums).all():
+        from scipy.special import logsumexp
+
+        return np.asarray(logsumexp(logs, axis=1, keepdims=True))
+    return sums
 
 
 def _if_alive(emissions: _Emissions, log_likelihood: float) -> tuple[_Emissions, float] | None:

@@ -125,6 +125,30 @@ class State:
     breached: dict[HaltReason, None] = field(default_factory=dict)
 
 
+# ---- readers -----------------------------------------------------------------------------------------------------
+
+
+def gross_exposure(state: State) -> Decimal:
+    """What ``max_gross_exposure`` is held against: every instrument's worst case at its last price."""
+    return sum((_exposure(book) for book in state.books.values()), ZERO)
+
+
+def open_positions(state: State) -> int:
+    """What ``max_open_positions`` is held against: instruments with a position or an open order."""
+    return sum(bool(book.position or book.buys or book.sells) for book in state.books.values())
+
+
+def daily_loss(state: State, now_ns: int) -> Decimal:
+    """Lost since 00:00 UTC; negative for a gain. On a day of which nothing that moves equity was heard yet, nothing is
+    lost."""
+    return state.reference - state.equity if now_ns < state.day_ends_ns else ZERO
+
+
+def drawdown(state: State) -> Decimal | None:
+    """How far equity is below its highest value; ``None`` while drawdowns are not limited, and so not measured."""
+    return state.highest - state.equity if _is_drawdown_limited(state) else None
+
+
 # ---- deciders ----------------------------------------------------------------------------------------------------
 
 
@@ -165,7 +189,7 @@ def _question(state: State, event: OrderProposed, stamp: Stamp) -> Question:
         own_reducing=_own_reducing(state, terms),
         other_exposure=sum((_exposure(other) for other in others), ZERO) if others else ZERO,
         other_open=sum(bool(other.position or other.buys or other.sells) for other in others) if others else 0,
-        daily_loss=_daily_loss(state, stamp),
+        daily_loss=daily_loss(state, stamp.time_ns),
         drawdown=state.highest - state.equity,
         exited_ns=book.exits.get(terms.strategy),
     )
@@ -222,7 +246,7 @@ def _losses_at_limit(state: State, stamp: Stamp) -> Iterator[tuple[HaltReason, D
     """Each loss that has reached its limit: which, how much, and the limit."""
     limits = state.limits or LimitsSet()
     if limits.max_daily_loss is not None:
-        loss = _daily_loss(state, stamp)
+        loss = daily_loss(state, stamp.time_ns)
         if is_loss_at_limit(loss, limits.max_daily_loss):
             yield HaltReason.DAILY_LOSS, loss, limits.max_daily_loss
     if limits.max_drawdown is not None:
@@ -236,11 +260,6 @@ _SINCE = {HaltReason.DAILY_LOSS: "since 00:00 UTC", HaltReason.DRAWDOWN: "from t
 
 def _halted_for_loss(reason: HaltReason, loss: Decimal, limit: Decimal) -> TradingHalted:
     return TradingHalted(reason, f"lost {plain(loss)} {_SINCE[reason]}, the limit is {plain(limit)}")
-
-
-def _daily_loss(state: State, stamp: Stamp) -> Decimal:
-    """Lost since 00:00 UTC. On a day of which nothing that moves equity was heard yet, nothing is lost."""
-    return state.reference - state.equity if stamp.time_ns < state.day_ends_ns else ZERO
 
 
 def decide_halt(_state: State, event: HaltRequested, _stamp: Stamp) -> Sequence[Event]:

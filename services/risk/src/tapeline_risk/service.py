@@ -2,5 +2,6 @@
 
 from tapeline_common.wiring import Service
 from tapeline_risk.core import CORE
+from tapeline_risk.measures import MEASURES
 
-SERVICE = Service(name="risk", cores=(CORE,))
+SERVICE = Service(name="risk", cores=(CORE,), measures=MEASURES)

@@ -216,7 +216,7 @@ def _conclude(state: State, seat: Seat, stamp: Stamp, said: list[Event]) -> None
     if seat.target != seat.target:
         return
     expected = _expected(seat)
-    wanted = _quantity(seat)
+    wanted = quantity_of(seat)
     if wanted == expected:
         return
     refusal = _closed_door(state, seat)
@@ -255,13 +255,19 @@ def _regime_bars(state: State, seat: Seat) -> tuple[Decline, str] | None:
     if not seat.regimes:
         return None
     regime = state.regimes.get(seat.instrument, Regime.UNKNOWN)
-    if regime is Regime.UNKNOWN:
+    if regime is not Regime.UNKNOWN:
+        if seat.regime_missed:
+            return Decline.INPUT_STALE, "the regime of an earlier bar never came"
+        if regime in seat.regimes:
+            return None
+    return barred_by(seat.regimes, regime)
+
+
+def barred_by(regimes: tuple[Regime, ...], regime: str) -> tuple[Decline, str]:
+    """What an instance that trades in ``regimes`` says of another one."""
+    if regime == Regime.UNKNOWN:
         return Decline.REGIME_UNKNOWN, "no regime is known"
-    if seat.regime_missed:
-        return Decline.INPUT_STALE, "the regime of an earlier bar never came"
-    if regime not in seat.regimes:
-        return Decline.REGIME_BLOCKED, f"regime {regime} is none of {', '.join(seat.regimes)}"
-    return None
+    return Decline.REGIME_BLOCKED, f"regime {regime} is none of {', '.join(regimes)}"
 
 
 def _reduced(expected: Decimal, wanted: Decimal) -> Decimal:
@@ -327,7 +333,7 @@ def _expected(seat: Seat) -> Decimal:
     return expected
 
 
-def _quantity(seat: Seat) -> Decimal:
+def quantity_of(seat: Seat) -> Decimal:
     """The wanted position."""
     target = seat.target
     if not -1.0 <= target <= 1.0:
@@ -482,7 +488,7 @@ def learn_proposed(state: State, event: OrderProposed, _stamp: Stamp) -> None:
     _unsettle(seat)
     if terms.purpose is Purpose.SIGNAL:
         seat.refused = None
-        if event.target == _quantity(seat):
+        if event.target == quantity_of(seat):
             seat.settled = seat.target
 
 

@@ -2,5 +2,6 @@
 
 from tapeline_common.wiring import Service
 from tapeline_strategy.core import CORE
+from tapeline_strategy.measures import MEASURES
 
-SERVICE = Service(name="strategy", cores=(CORE,))
+SERVICE = Service(name="strategy", cores=(CORE,), measures=MEASURES)
