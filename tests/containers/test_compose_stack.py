@@ -12,7 +12,14 @@ from collections.abc import Iterator
 
 import pytest
 import yaml
-from tests.containers.compose import ROOT, LiveStack, Project, eventually, say, unhealthy
+from deploy.grafana.board import WHAT_HAPPENED
+from deploy.grafana.boards.ledger import NO_DESTINATION
+from deploy.grafana.boards.market_data import NO_EXCHANGE
+from tests.containers.compose import PATIENCE_S, ROOT, LiveStack, Project, eventually, say, unhealthy
+from tests.dashboards.prometheus import Prometheus
+from tests.dashboards.reading import QUIET, committed, queries_of
+from tests.dashboards.test_queries import empty, refused
+from tests.dashboards.test_running_stack import HAPPENED
 
 from tapeline_common.wiring import installed_services
 
@@ -90,10 +97,7 @@ def test_it_paper_trades(stack: LiveStack) -> None:
 
 
 def test_every_target_is_up(stack: LiveStack) -> None:
-    """Prometheus scrapes every service of ours, itself and Alertmanager, and has found no fault in its rules.
-
-    (Queries of dashboards belong here: ``stack.prometheus("query?query=...")`` answers them.)
-    """
+    """Prometheus scrapes every service of ours, itself and Alertmanager, and has found no fault in its rules."""
 
     def up() -> bool:
         found = stack.prometheus("targets")
@@ -105,6 +109,21 @@ def test_every_target_is_up(stack: LiveStack) -> None:
     groups = stack.prometheus("rules")["groups"]
     assert [rule["name"] for group in groups for rule in group["rules"] if rule.get("lastError")] == []
     assert len(stack.prometheus("alertmanagers")["activeAlertmanagers"]) == 1
+
+
+def test_every_panel_of_the_dashboards_has_data(stack: LiveStack) -> None:
+    """On this stack's own Prometheus: understood, and at least one series, or listed as waiting for an event."""
+    prometheus = Prometheus(f"http://127.0.0.1:{stack.settings['PROMETHEUS_PORT']}")
+    for expr, why in HAPPENED.items():
+        prometheus.wait_for(expr, why, PATIENCE_S * 2)
+    prometheus.wait_for("min(count_over_time(up[1m])) >= 4", "all were scraped")
+    dashboards = committed()
+    assert refused(dashboards, prometheus) == []
+    nothing = empty(dashboards, prometheus, window="1m")
+    marks = {expr for where, expr in queries_of(dashboards, "expr") if ": annotation " in where}
+    quiet = {expr for expr, reason in QUIET.items() if reason in {NO_DESTINATION, NO_EXCHANGE, WHAT_HAPPENED}}
+    assert {where: expr for expr, where in nothing.items() if expr not in marks | quiet} == {}
+    say(f"{len(list(queries_of(dashboards, 'expr')))} queries of {len(dashboards)} dashboards answered")
 
 
 def test_a_container_reaches_its_own_neighbours_only(stack: LiveStack) -> None:

@@ -34,12 +34,12 @@ def refused(dashboards: Dashboards, prometheus: Prometheus) -> list[str]:
     return found
 
 
-def empty(dashboards: Dashboards, prometheus: Prometheus) -> dict[str, str]:
-    """Queries that return nothing: query → where it stands."""
+def empty(dashboards: Dashboards, prometheus: Prometheus, window: str = WINDOW) -> dict[str, str]:
+    """Queries that return nothing: query → where it stands. ``window``: of rates, several scrapes long."""
     return {
         expr: where
         for where, expr in queries_of(dashboards, "expr")
-        if not prometheus.series(promql(expr, window=WINDOW))
+        if not prometheus.series(promql(expr, window=window))
     }
 
 
