@@ -114,7 +114,7 @@ def test_every_target_is_up(stack: LiveStack) -> None:
 def test_every_panel_of_the_dashboards_has_data(stack: LiveStack) -> None:
     """On this stack's own Prometheus: understood, and at least one series, or listed as waiting for an event."""
     prometheus = Prometheus(f"http://127.0.0.1:{stack.settings['PROMETHEUS_PORT']}")
-    for expr, why in HAPPENED.items():
+    for expr, why in {**HAPPENED, "max(tapeline_watchdog_time_seconds) > 0": "a Watchdog reached the notifier"}.items():
         prometheus.wait_for(expr, why, PATIENCE_S * 2)
     prometheus.wait_for("min(count_over_time(up[1m])) >= 4", "all were scraped")
     dashboards = committed()

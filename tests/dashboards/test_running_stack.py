@@ -26,6 +26,7 @@ HAPPENED = {
     "sum(tapeline_trades_closed_total) > 0": "a trade was closed",
     "sum(tapeline_preset_rewards_total) > 0": "a preset was rewarded",
     "max(tapeline_verified_time_seconds) > 0": "the log was verified once",
+    "count(tapeline_books_differences) > 0": "a day of the market ended and the books were reconciled",
     "count(tapeline_drift_score) > 0": "a model was promoted and has seen bars",
 }
 
