@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,10 +95,17 @@ def live_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "deploy").symlink_to(ROOT / "deploy")
     for each in (folder, folder.parent):
         each.chmod(0o755)
+    with trading_stack(folder):
+        yield folder
+
+
+@contextmanager
+def trading_stack(folder: Path) -> Iterator[None]:
+    """``tapeline up`` in a folder, from its first fill on; it has to end well, with a verified chain."""
     stack = subprocess.Popen(["tapeline", "up"], cwd=folder, env=in_environment(), stdout=subprocess.DEVNULL)
     try:
         _until_filled(folder, stack)
-        yield folder
+        yield
     finally:
         stack.send_signal(signal.SIGINT)
         stack.wait(60)

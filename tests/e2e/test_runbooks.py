@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.e2e.test_docs import ROOT, _until_filled, blocks_of, in_environment, run
+from tests.e2e.test_docs import ROOT, blocks_of, in_environment, run, trading_stack
 
 PAGES = ("halt", "credentials-exposed", "venue-outage", "database-loss", "disk-full")
 
@@ -25,14 +24,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         subprocess.run(
             ["tapeline", *words.split()], cwd=folder, env=in_environment(), check=True, stdout=subprocess.DEVNULL
         )
-    stack = subprocess.Popen(["tapeline", "up"], cwd=folder, env=in_environment(), stdout=subprocess.DEVNULL)
-    try:
-        _until_filled(folder, stack)
+    with trading_stack(folder):
         yield folder
-    finally:
-        stack.send_signal(signal.SIGINT)
-        stack.wait(60)
-    assert stack.returncode == 0, "the stack ends well, with a verified chain"
 
 
 @pytest.mark.parametrize("page", PAGES)
