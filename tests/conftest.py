@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import asyncpg
 import nats
 import pytest
+import structlog
 from nats.aio.client import Client
 
 from tapeline_common import nats_client
@@ -41,6 +42,13 @@ def in_own_loop(work: Coroutine[Any, Any, T]) -> T:
         return loop.run_until_complete(work)
     finally:
         loop.close()
+
+
+@pytest.fixture(autouse=True)
+def logs_as_at_the_start() -> Iterator[None]:
+    """Who sets up logging writes to the streams of its own test, which are closed behind it."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

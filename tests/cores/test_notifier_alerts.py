@@ -149,6 +149,7 @@ def test_without_patience_nothing_is_expected() -> None:
 # ---- who gets what, and summaries --------------------------------------------------------------------------------
 
 TRADE = message(Kind.TRADE, Severity.INFO, "Bought 1 oak", "at 100", time_ns=1, position=7)
+ASKED = message(Kind.CONTROL, Severity.INFO, "Halt: asked by operator", "a drill", time_ns=2, position=8)
 HALT = message(Kind.CONTROL, Severity.PAGE, "Trading halted", "DAILY_LOSS\nmore", time_ns=2, position=9)
 ALERT = message(Kind.ALERT, Severity.TICKET, "FIRING Slow", "x", time_ns=3)
 
@@ -170,12 +171,13 @@ def test_who_gets_a_message(sends: tuple[str, ...], gets: list[Message]) -> None
 
 
 def test_a_summary_names_what_waited() -> None:
-    """Pages first, each with its first line; the position tells which fact it was."""
-    found = collapsed([TRADE, ALERT, HALT], dropped=2)
-    assert found.title == "5 more, 1 page, 1 ticket among them"
+    """Pages first, trades last; all but trades with their first line, and the position tells which fact it was."""
+    found = collapsed([TRADE, ALERT, ASKED, HALT], dropped=2)
+    assert found.title == "6 more, 1 page, 1 ticket among them"
     assert found.severity is Severity.PAGE
     assert found.text == (
-        "- Trading halted [9]: DAILY_LOSS\n- FIRING Slow\n- Bought 1 oak [7]\n"
+        "- Trading halted [9]: DAILY_LOSS\n- FIRING Slow: x\n"
+        "- Halt: asked by operator [8]: a drill\n- Bought 1 oak [7]\n"
         "2 older ones stand in notifications.jsonl only"
     )
 

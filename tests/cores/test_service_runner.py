@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
 from tests.measuring import parsed
 from tests.trading import BTC, MINUTE_NS, bar
 
-from tapeline_common import logs, subjects
+from tapeline_common import subjects
 from tapeline_common.core import Core, Stamp
 from tapeline_common.events import BarClosed, DataRejected, Event, HaltRequested, LimitBreached, TradingHalted
 from tapeline_common.measures import Kind, Measure, Measures, Watched
@@ -30,7 +31,7 @@ from tapeline_common.wire import Answer, Draft, Fact, Progress
 from tapeline_common.wire import Heard as TapeHeard
 from tapeline_common.wiring import Door, Service
 
-LOGGER = logs.configure("risk", "error")
+LOGGER = structlog.get_logger()
 
 
 @dataclass(slots=True)

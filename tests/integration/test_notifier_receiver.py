@@ -12,12 +12,12 @@ from typing import Any
 
 import aiohttp
 import pytest
+import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.cores.test_notifier_alerts import alert, post
 from tests.messengers import Scripted, until, webhook
 
-from tapeline_common import logs
 from tapeline_common.commands_shared import time_text
 from tapeline_common.destinations import Destination
 from tapeline_common.events import HaltRequested
@@ -36,7 +36,7 @@ from tapeline_notifier.receiver import MOST_BYTES, application, receiving
 from tapeline_notifier.service import SERVICE
 
 TOKEN = "sunflower"
-LOGGER = logs.configure("notifier", "error")
+LOGGER = structlog.get_logger()
 
 
 @dataclass

@@ -38,6 +38,7 @@ from tapeline_common.servers_postgres import PostgresServer, locate_postgres, ma
 
 pytestmark = pytest.mark.servers
 
+PATIENCE_S = 20.0
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 NOBODY = RunAs(uid=65534, gid=65534)
 RISK_SEED, RISK_KEY = new_nkey()
@@ -192,7 +193,9 @@ async def test_postgres_settings_make_a_commit_durable_and_let_nobody_else_in(op
             await asyncpg.connect(server.dsn("postgres", "tulip", "postgres"))
         logs = list((server.data_folder / "log").glob("postgres-*.log"))
         assert len(logs) == 1
-        assert "password authentication failed" in logs[0].read_text()
+        async with asyncio.timeout(PATIENCE_S):
+            while "password authentication failed" not in logs[0].read_text():  # noqa: ASYNC110  (a file tells nobody)
+                await asyncio.sleep(0.05)
         assert stat.S_IMODE(server.data_folder.stat().st_mode) == 0o700
     finally:
         assert await server.stop()

@@ -139,7 +139,7 @@ def backtest(
     except (BadFile, UnknownTimeframe, ConfigurationInvalid, DetailUnusable) as trouble:
         end(str(trouble), EXIT_CONFIGURATION)
     opening = [*opening_facts(settings, realm=Realm.REPLAY, code_version=code_version()), *sessions]
-    said = _progress(bar_count(sources), to_json)
+    said = _progress(bar_count(sources))
     try:
         with recording(call["record"], force=call["force"]) as kept:
             recorder = None if kept is None else kept.recorder
@@ -220,9 +220,9 @@ def end(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _progress(total: int, to_json: bool) -> Progress | None:
-    """A line that is overwritten on a terminal; nothing where a program reads."""
-    if to_json or not sys.stderr.isatty():
+def _progress(total: int) -> Progress | None:
+    """A line that is overwritten on a terminal; nothing where a program or a file takes standard error."""
+    if not sys.stderr.isatty():
         return None
 
     def show(said: int) -> None:

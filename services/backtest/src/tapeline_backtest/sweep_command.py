@@ -140,7 +140,7 @@ def sweep_command(to_json: bool, rank_by: str, top: int, workers: int | None, **
     workers = workers or os.cpu_count() or 1
     started = time.perf_counter()
     try:
-        swept = sweep(stretches, grid, workers, _progress(to_json))
+        swept = sweep(stretches, grid, workers, _progress())
     except KernelRefused as trouble:
         end(str(trouble), EXIT_CONFIGURATION)
     result = _result(settings, swept, skipped, Rank(rank_by), workers, time.perf_counter() - started)
@@ -202,9 +202,9 @@ def _stretches(settings: Settings, files: dict[str, str], call: dict[str, Any]) 
     return found
 
 
-def _progress(to_json: bool) -> Progress | None:
-    """A line that is overwritten on a terminal; nothing where a program reads."""
-    if to_json or not sys.stderr.isatty():
+def _progress() -> Progress | None:
+    """A line that is overwritten on a terminal; nothing where a program or a file takes standard error."""
+    if not sys.stderr.isatty():
         return None
 
     def show(done: int, runs: int) -> None:

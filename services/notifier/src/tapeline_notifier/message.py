@@ -95,7 +95,7 @@ def listed(lines: Sequence[str], rest: str = "more") -> str:
 
 
 def collapsed(waiting: Sequence[Message], dropped: int) -> Message:
-    """One message that names many: pages first, then in the order in which they came.
+    """One message that names many: pages first, trades last, otherwise in the order in which they came.
 
     Args:
         dropped: how many older ones had to give way before these.
@@ -105,7 +105,7 @@ def collapsed(waiting: Sequence[Message], dropped: int) -> Message:
     }
     words = [f"{count} {severity}{'s' if count > 1 else ''}" for severity, count in counts.items() if count]
     title = f"{len(waiting) + dropped} more" + (f", {', '.join(words)} among them" if words else "")
-    ordered = sorted(waiting, key=lambda one: _RANK[one.severity])
+    ordered = sorted(waiting, key=lambda one: (_RANK[one.severity], one.kind is Kind.TRADE))
     lines = [_summarised(one) for one in ordered]
     text = listed(lines, "more in notifications.jsonl")
     if dropped:
@@ -125,7 +125,7 @@ def located(told: Message) -> Message:
 
 
 def _summarised(told: Message) -> str:
-    """One line; what must be looked at now keeps its first line of text."""
-    more = told.text.partition("\n")[0] if told.severity is Severity.PAGE else ""
+    """One line: the title, and the first line of text where the title alone does not say why."""
+    more = "" if told.kind is Kind.TRADE else told.text.partition("\n")[0]
     where = f" [{told.position}]" if told.position else ""
     return clipped(f"- {told.title}{where}" + (f": {more}" if more else ""), 400)
