@@ -22,6 +22,7 @@ from tapeline_common.core import Core
 from tapeline_common.events import Event
 from tapeline_common.follower import Follower
 from tapeline_common.permissions import LEDGER
+from tapeline_common.remembered import Remembered
 from tapeline_common.subjects import tape
 from tapeline_common.wire import Fact, Heard, decode_facts, heard_decoder
 from tapeline_common.wiring import Service
@@ -38,7 +39,8 @@ Decode = Callable[[list[bytes]], list[Any]]
 class LedgerKeeps:
     """What the ledger's process holds beside its books: the same collections, filled by the same rules."""
 
-    versions: dict[str, int] = field(default_factory=dict)
+    versions: Remembered = field(default_factory=Remembered)
+    watched: Remembered = field(default_factory=Remembered)
     latest: deque[tuple[Fact, bytes]] = field(default_factory=lambda: deque(maxlen=2 * store.KEPT_FACTS))
     recent: deque[Fact] = field(default_factory=lambda: deque(maxlen=recorder.KEPT_FACTS))
     orders: dict[str, OrderRow] = field(default_factory=dict)
@@ -47,6 +49,7 @@ class LedgerKeeps:
 
     def hear(self, fact: Fact, payload: bytes) -> None:
         self.versions[fact.stream] = fact.version
+        self.watched[fact.stream] = fact.version
         self.latest.append((fact, payload))
         self.recent.append(fact)
         for kept, prefix in ((self.announced, ""), (self.mirrored, mirror.PREFIX)):

@@ -97,7 +97,7 @@ parameters = {{ lookback = 55, exit_lookback = 20 }}
 name = "trend"
 kind = "trend_follow"
 instruments = ["SOL/USDT"]
-size = "40"
+size = "4"
 regimes = ["BULL", "CHOP"]
 """
 """Three instruments; at the default interval 60 bars a second, which is a thousand times the pace of minute bars, and
@@ -295,8 +295,8 @@ def _finding(name: str, window: list[Sample], held: tuple[list[float], list[floa
 
 
 def _memory_mib(name: str, one: Usage) -> float:
-    """A service's resident memory. The servers' is the proportional share: Postgres's processes share their buffers."""
-    return one.shared_mib if name in SERVERS and not math.isnan(one.shared_mib) else one.rss_mib
+    """A service's resident memory; of a server what is its processes' own."""
+    return one.own_mib if name in SERVERS and not math.isnan(one.own_mib) else one.rss_mib
 
 
 def _middle(seen: list[tuple[float, Usage]]) -> int:

@@ -1,11 +1,13 @@
 """What processes use, read from outside: memory, descriptors, threads, processor time, and what their metrics say.
 
-Resident memory counts pages that several processes share (libraries, Postgres's buffers) once for each of them; the
-proportional share, where the system tells it, once in all. Descriptors and threads are counts. Nothing is judged here.
+Resident memory counts pages that several processes share (libraries, Postgres's buffers) once for each of them; their
+own memory, where the system tells it, leaves out what is shared by design: Postgres fills its `shared_buffers` as the
+tape grows, and no further. Descriptors and threads are counts. Nothing is judged here.
 """
 
 from __future__ import annotations
 
+import os
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -27,11 +29,13 @@ class Usage(msgspec.Struct, frozen=True):
     """One look at one program, which may be several processes (Postgres). ``cpu_s`` only ever grows.
 
     Attributes:
-        shared_mib: proportional share of memory (PSS); NaN where the system does not tell.
+        own_mib: proportional share of memory (PSS) without shared memory; NaN where the system does not tell.
+        descriptors: of a service all it has open; of a server its sockets, because a database keeps files open as it
+            likes, up to a setting of its own, and what our services can leak in it are connections.
     """
 
     rss_mib: float
-    shared_mib: float
+    own_mib: float
     descriptors: int
     threads: int
     cpu_s: float
@@ -61,7 +65,7 @@ def usage(processes: Iterable[psutil.Process]) -> Usage | None:
         return None
     return Usage(
         sum(one.rss_mib for one in seen),
-        sum(one.shared_mib for one in seen),
+        sum(one.own_mib for one in seen),
         sum(one.descriptors for one in seen),
         sum(one.threads for one in seen),
         sum(one.cpu_s for one in seen),
@@ -74,24 +78,34 @@ def _usage(process: psutil.Process) -> Usage | None:
             times = process.cpu_times()
             return Usage(
                 process.memory_info().rss / MIB,
-                _shared_mib(process.pid),
-                process.num_fds(),
+                _own_mib(process.pid),
+                _sockets(process.pid) if process.name() in SERVERS else process.num_fds(),
                 process.num_threads(),
                 times.user + times.system,
             )
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
+    except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
         return None
 
 
-def _shared_mib(pid: int) -> float:
+def _own_mib(pid: int) -> float:
     try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     except OSError:
         return float("nan")
-    for line in text.splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) / 1024
-    return float("nan")
+    kib = {name: int(size.split()[0]) for name, size in (line.split(":") for line in lines)}
+    return (kib["Pss"] - kib.get("Pss_Shmem", 0)) / 1024
+
+
+def _sockets(pid: int) -> int:
+    """Open sockets of a process; all its descriptors where the system does not tell them apart."""
+    folder = Path(f"/proc/{pid}/fd")
+    if not folder.exists():
+        return psutil.Process(pid).num_fds()
+    count = 0
+    for descriptor in folder.iterdir():
+        with suppress(OSError):  # closed meanwhile
+            count += os.readlink(descriptor).startswith("socket:")
+    return count
 
 
 def scraped(port: int, names: Sequence[str]) -> dict[str, float]:

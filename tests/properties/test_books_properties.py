@@ -319,7 +319,7 @@ BOOKS_MUTANTS = {
     "cash forgets the price": ("position.cash -= value", "position.cash -= moved"),
 }
 CORE_MUTANTS = {
-    "repeated fill counted": ("    if key in state.counted:", "    if False:"),
+    "repeated fill counted": ("    if name in state.counted:", "    if False:"),
     "short exposure dropped from equity": ("            value += worth", "            value += max(worth, ZERO)"),
     "first price kept": (
         "    state.prices[event.instrument] = event.close",

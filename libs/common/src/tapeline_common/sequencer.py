@@ -13,6 +13,7 @@ import msgspec
 
 from tapeline_common import subjects
 from tapeline_common.events import AUTHOR_OF, SAYS, STREAMS, Event
+from tapeline_common.remembered import Remembered
 from tapeline_common.values import AppendRefusal, Realm
 from tapeline_common.wire import GENESIS, Answer, Draft, Fact, chain, encode
 
@@ -52,6 +53,7 @@ class Sequencer:
     """Head of a tape.
 
     Attributes:
+        streams: stream → version of its latest fact.
         answered: the latest cause each author has answered with facts.
         link: (head hash, payload) → next head hash. Whoever chains payloads in bulk collects them here instead, and
             then ``hash`` means nothing until it is set from there.
@@ -61,9 +63,23 @@ class Sequencer:
     pos: int = 0
     hash: bytes = GENESIS
     clock_ns: int = 0
-    versions: dict[str, int] = field(default_factory=dict)
+    streams: Remembered = field(default_factory=Remembered)
     answered: dict[str, int] = field(default_factory=dict)
     link: Callable[[bytes, bytes], bytes] = chain
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """Versions of the newest streams: the dictionary itself, for whoever counts on in bulk."""
+        return self.streams.recent
+
+    def version(self, stream: str) -> int:
+        """Of the latest fact of a stream; 0 for one without facts."""
+        return self.streams.recent.get(stream) or self.streams.packed(stream) or 0
+
+    def settle(self) -> None:
+        """Keep streams that have not been new for long in little memory: nearly all are those of ended orders."""
+        if len(self.streams.recent) >= 2 * self.streams.kept:
+            self.streams.pack()
 
     def needs(self, author: str, answer: Answer) -> Needs:
         """Ids whose presence on the tape is not known for certain, and the cause whose stamp is inherited.
@@ -99,7 +115,7 @@ class Sequencer:
         pos = self.pos + 1
         kind = type(event)
         stream = STREAMS[kind](event)
-        version = self.versions.get(stream, 0) + 1
+        version = self.version(stream) + 1
         fact = Fact(pos, time_ns, identity, author, stream, version, cause, correlation or pos, kind.schema, event)
         payload = encode(fact)
         self.pos = pos
@@ -120,7 +136,7 @@ class Sequencer:
             pos = self.pos + 1
             kind = type(event)
             stream = STREAMS[kind](event)
-            version = versions.get(stream, 0) + 1
+            version = (versions.get(stream) or self.version(stream)) + 1
             identity = f"{prefix}{index}"
             fact = Fact(pos, time_ns, identity, author, stream, version, cause_pos, correlation, kind.schema, event)
             payload = encode(fact)
@@ -142,7 +158,7 @@ class Sequencer:
             pos += 1
             kind = type(event)
             stream = STREAMS[kind](event)
-            version = versions.get(stream, 0) + 1
+            version = (versions.get(stream) or self.version(stream)) + 1
             fact = Fact(pos, time_ns, draft.id, author, stream, version, 0, pos, kind.schema, event)
             payload = encode(fact)
             head = link(head, payload)
@@ -156,7 +172,7 @@ class Sequencer:
         """Give the next places to outside facts rendered elsewhere: how many of each stream, and their last stamp."""
         for stream, count in streams.items():
             self.pos += count
-            self.versions[stream] = self.versions.get(stream, 0) + count
+            self.versions[stream] = self.version(stream) + count
         self.clock_ns = max(self.clock_ns, time_ns)
 
     def run_ahead(self, pos: int, versions: Mapping[str, int], time_ns: int) -> None:
@@ -194,10 +210,10 @@ class Sequencer:
                     f"{kind.__name__} is about {stream!r}; a stream is letters, digits, - and _",
                 )
         for stream, version in answer.expected.items():
-            if self.versions.get(stream, 0) != version:
+            if self.version(stream) != version:
                 return Refused(
                     AppendRefusal.VERSION_CONFLICT,
-                    f"stream {stream!r} has version {self.versions.get(stream, 0)}, expected {version}",
+                    f"stream {stream!r} has version {self.version(stream)}, expected {version}",
                 )
         if answer.cause == 0:
             return None

@@ -15,6 +15,7 @@ import numpy as np
 
 from tapeline_common.core import Core, Stamp, learn, learn_all
 from tapeline_common.events import AUTHOR_OF, Event
+from tapeline_common.remembered import Remembered
 
 S = TypeVar("S")
 
@@ -44,6 +45,8 @@ def fingerprint(state: Any) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return [str(value.dtype), value.shape, value.tobytes().hex()]
+    if isinstance(value, Remembered):
+        return list(value.content().items())
     if isinstance(value, deque):
         return [value.maxlen, list(value)]
     if hasattr(value, "__dict__"):

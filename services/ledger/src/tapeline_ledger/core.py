@@ -42,6 +42,7 @@ from tapeline_common.events import (
     TradeClosed,
 )
 from tapeline_common.money import ZERO
+from tapeline_common.remembered import Remembered
 from tapeline_common.values import DecimalText, InstrumentId, OrderId
 from tapeline_common.wire import Fact
 from tapeline_ledger.books import (
@@ -76,7 +77,7 @@ class State:
         currency: account currency; empty until the run has started.
         prices: last price of each instrument; before its first bar, the price of its first fill.
         decisions: preset decision of each order that was made under one.
-        counted: (order, trade id) → position at which the fill was counted. Kept for good: a venue may repeat a fill
+        counted: ``fill_name`` → position at which the fill was counted. Kept for good: a venue may repeat a fill
             however late.
         unlisted: fills of instruments nobody listed. They cannot be posted (their currencies are unknown) and show
             as differences when the books are reconciled.
@@ -91,7 +92,7 @@ class State:
     listings: dict[InstrumentId, Listing] = field(default_factory=dict)
     prices: dict[InstrumentId, DecimalText] = field(default_factory=dict)
     decisions: dict[OrderId, str] = field(default_factory=dict)
-    counted: dict[tuple[OrderId, str], int] = field(default_factory=dict)
+    counted: Remembered = field(default_factory=Remembered)
     unlisted: dict[InstrumentId, int] = field(default_factory=dict)
     unreported: list[tuple[int, str, Decimal]] = field(default_factory=list)
     closed: TradeClosed | None = None
@@ -137,7 +138,12 @@ def closed_trade(state: State, fill: OrderFilled, pos: int) -> TradeClosed | Non
 
 def is_counted_at(state: State, fill: OrderFilled, pos: int) -> bool:
     """Whether the fill at this position was posted; a repeated one, or one of an unlisted instrument, is not."""
-    return state.counted.get((fill.order, fill.trade_id)) == pos
+    return state.counted.get(fill_name(fill.order, fill.trade_id)) == pos
+
+
+def fill_name(order: OrderId, trade_id: str) -> str:
+    """What tells a fill from every other one: an order's id has no blank."""
+    return f"{order} {trade_id}"
 
 
 def inventory(state: State) -> dict[str, Decimal]:
@@ -289,10 +295,10 @@ def count_fill(state: State, event: OrderFilled, stamp: Stamp) -> None:
     if listing is None:
         state.unlisted[event.instrument] = state.unlisted.get(event.instrument, 0) + 1
         return
-    key = event.order, event.trade_id
-    if key in state.counted:
+    name = fill_name(event.order, event.trade_id)
+    if name in state.counted:
         return
-    state.counted[key] = stamp.pos
+    state.counted[name] = stamp.pos
     if event.instrument not in state.prices:
         state.prices[event.instrument] = DecimalText(str(event.price))
     state.closed = post_fill(

@@ -53,7 +53,8 @@ CHECK_S = 1.0
 GATHER_S = 0.02
 """How long the mirror waits for more before it publishes: nobody trades by it, and every message costs a wake-up."""
 
-KEPT_SUBJECTS = 10_000
+KEPT_SUBJECTS = 1_000
+"""Subjects kept at hand. Those of instruments come again and again, those of orders a few times within seconds."""
 
 LEAST_BYTES_PER_FACT = 256
 """A stored message is larger than this, so no more of them than this fit into a stream of a given size."""

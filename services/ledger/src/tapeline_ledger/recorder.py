@@ -255,6 +255,8 @@ class Recorder:
                 await self._after_refused_commit(judged, refused)
                 return
             self._count_commit(len(new), time.perf_counter() - started_s)
+            if self._realm is Realm.LIVE:  # a replay ends
+                self._gate.sequencer.settle()
         committed_s = time.perf_counter()
         await self._told()
         is_small = len(judged) + len(new) <= MOST_TOLD_AT_ONCE

@@ -50,7 +50,7 @@ everybody. In lock step it is told after each commit, because the replay's end i
 MOST_REPLY_BYTES = 4_000_000
 MOST_REQUEST_BYTES = 4_000_000
 STOP_TIMEOUT_S = 5.0
-KEPT_SUBJECTS = 10_000
+KEPT_SUBJECTS = 1_000
 PENDING_MESSAGES = 200_000
 PENDING_BYTES = 512 * 1024 * 1024
 

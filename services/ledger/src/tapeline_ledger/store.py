@@ -15,6 +15,7 @@ from typing import Any
 
 import asyncpg
 
+from tapeline_common.remembered import Remembered
 from tapeline_common.sequencer import Recorded, Sequencer
 from tapeline_common.tape import Page, ReadRequest
 from tapeline_common.values import Realm
@@ -167,7 +168,7 @@ class Store:
 
     async def load(self, realm: Realm) -> Sequencer:
         """A sequencer at the head of the log."""
-        rows = await self._fetch("SELECT stream, max(version) AS version FROM tape GROUP BY stream")
+        rows = await self._fetch("SELECT stream, max(version) AS version FROM tape GROUP BY stream ORDER BY max(pos)")
         authors = await self._fetch("SELECT author, max(cause) AS cause FROM tape WHERE cause > 0 GROUP BY author")
         clock = await self._fetch("SELECT coalesce(max(time_ns), 0) AS time_ns FROM tape")
         return Sequencer(
@@ -175,7 +176,7 @@ class Store:
             pos=self.head.pos,
             hash=self.head.hash,
             clock_ns=clock[0]["time_ns"],
-            versions={row["stream"]: row["version"] for row in rows},
+            streams=Remembered((row["stream"], row["version"]) for row in rows),
             answered={row["author"]: row["cause"] for row in authors},
         )
 

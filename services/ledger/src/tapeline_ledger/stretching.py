@@ -8,7 +8,7 @@ from tapeline_common.money import ZERO
 from tapeline_common.stretch import Stretch
 from tapeline_common.values import InstrumentId, StrategyId
 from tapeline_ledger.books import CASH, FEES, Position, position_account
-from tapeline_ledger.core import State
+from tapeline_ledger.core import State, fill_name
 
 
 def plain_position(state: State, strategy: StrategyId, instrument: InstrumentId) -> Position | None:
@@ -49,7 +49,7 @@ def learn_stretch(state: State, stretch: Stretch) -> None:
     if not stretch.orders:
         return
     for each in stretch.orders:
-        state.counted[each.order, each.trade_id] = each.filled_pos
+        state.counted[fill_name(each.order, each.trade_id)] = each.filled_pos
     state.closed = stretch.closed
     position = state.books.positions.setdefault(stretch.instrument, {}).setdefault(stretch.strategy, Position())
     _post(state, stretch, stretch.position - position.quantity)

@@ -22,6 +22,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
+from tapeline_common.remembered import Remembered
 from tapeline_common.verification import FirstFault, VerifyFault, VerifyResult
 from tapeline_common.wire import GENESIS, Fact, decode_fact, decode_facts
 
@@ -90,9 +91,9 @@ async def _verify(connection: Any, after: int, naive: bool) -> VerifyResult:
             return VerifyResult(0, GENESIS, missing)
         walk.hash = previous
         rows = await connection.fetch(
-            "SELECT stream, max(version) AS version FROM tape WHERE pos <= $1 GROUP BY stream", after
+            "SELECT stream, max(version) AS version FROM tape WHERE pos <= $1 GROUP BY stream ORDER BY max(pos)", after
         )
-        walk.versions = {row["stream"]: row["version"] for row in rows}
+        walk.versions = Remembered((row["stream"], row["version"]) for row in rows)
     fault = await walk_on(connection, walk) if naive else await _verify_pages(connection, walk)
     if fault is not None:
         return VerifyResult(walk.pos - after, walk.hash, fault)
@@ -138,7 +139,7 @@ class Walk:
     def __init__(self, after: int) -> None:
         self.pos = after
         self.hash = GENESIS
-        self.versions: dict[str, int] = {}
+        self.versions = Remembered()
 
     def pass_over(self, columns: Sequence[Any], until: int) -> bool:
         """Take all facts up to ``until`` in if they are right; else take none in, and say so."""
@@ -161,10 +162,11 @@ class Walk:
         known, latest = self.versions, dict[str, int]()
         for fact in facts:
             stream, version = fact.stream, fact.version
-            if version != (latest.get(stream) or known.get(stream, 0)) + 1:
+            if version != (latest.get(stream) or known.get(stream)) + 1:
                 return False
             latest[stream] = version
-        known.update(latest)
+        for stream, version in latest.items():
+            known[stream] = version
         self.pos, self.hash = until, running
         return True
 
@@ -180,7 +182,7 @@ class Walk:
             if columns[0] == pos and previous == running and stored == digest:
                 fact = _decoded(payload)
                 if isinstance(fact, Fact):
-                    version = versions.get(fact.stream, 0) + 1
+                    version = versions.get(fact.stream) + 1
                     if columns == _columns(fact) and fact.version == version:
                         versions[fact.stream] = version
                         running = digest
@@ -211,7 +213,7 @@ class Walk:
             if column != said:
                 detail = f"column {name} holds {column!r}, the payload says {said!r}"
                 return FirstFault(pos, VerifyFault.COLUMN_DIFFERS, detail)
-        known = self.versions.get(fact.stream, 0)
+        known = self.versions.get(fact.stream)
         detail = f"stream {fact.stream} goes from version {known} to {fact.version}"
         return FirstFault(pos, VerifyFault.VERSION_WRONG, detail)
 

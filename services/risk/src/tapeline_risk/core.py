@@ -47,6 +47,7 @@ from tapeline_common.events import (
     TradingResumed,
 )
 from tapeline_common.money import ZERO, plain
+from tapeline_common.remembered import Remembered
 from tapeline_common.values import (
     DecimalText,
     HaltReason,
@@ -99,7 +100,7 @@ class State:
     Attributes:
         halted_for: reason of the halt in force, if risk has said one.
         settings: which of ``limits`` limit anything, for all instruments or for one.
-        decided: every order id that was ever approved or refused.
+        decided: every order id that was ever approved or refused; the numbers mean nothing.
         equity: cash plus positions at last prices, in account currency, kept up to date with every fact.
         reference: equity at the first fact of the UTC day, deposits of the day added.
         day_ends_ns: end of the UTC day of the latest fact.
@@ -116,7 +117,7 @@ class State:
     listings: dict[InstrumentId, InstrumentListed] = field(default_factory=dict)
     books: dict[InstrumentId, Book] = field(default_factory=dict)
     reserved: dict[OrderId, Reservation] = field(default_factory=dict)
-    decided: dict[OrderId, None] = field(default_factory=dict)
+    decided: Remembered = field(default_factory=Remembered)
     disabled: dict[StrategyId, None] = field(default_factory=dict)
     equity: Decimal = ZERO
     reference: Decimal = ZERO
@@ -426,13 +427,13 @@ def _reserve(book: Book, side: Side, quantity: Decimal) -> None:
 
 
 def learn_approved(state: State, event: OrderApproved, _stamp: Stamp) -> None:
-    state.decided[event.order] = None
+    state.decided[event.order] = 1
     state.reserved[event.order] = Reservation(event.terms, event.terms.quantity)
     _reserve(_book(state, event.terms.instrument), event.terms.side, event.terms.quantity)
 
 
 def learn_refused(state: State, event: OrderRefused, _stamp: Stamp) -> None:
-    state.decided[event.order] = None
+    state.decided[event.order] = 1
 
 
 def learn_order_over(

@@ -34,7 +34,8 @@ def learn_stretch(state: State, stretch: Stretch) -> None:
     book.price, book.price_ns = stretch.bar.close, stretch.last.time_ns
     if stretch.orders:
         book.position = book.own[stretch.strategy] = stretch.position
-        state.decided.update(dict.fromkeys([each.order for each in stretch.orders]))
+        for each in stretch.orders:
+            state.decided[each.order] = 1
         if stretch.exited_ns:
             book.exits[stretch.strategy] = stretch.exited_ns
     state.equity = stretch.cash + stretch.position * Decimal(stretch.bar.close)
