@@ -28,7 +28,9 @@ pytestmark = [pytest.mark.containers, pytest.mark.timeout(1800)]
 FILE = "docker-compose.yml"
 OURS = tuple(installed_services())
 SERVICES: dict[str, dict[str, object]] = yaml.safe_load((ROOT / FILE).read_text())["services"]
-RUNNING = tuple(name for name, service in SERVICES.items() if service.get("restart") != "no")
+RUNNING = tuple(
+    name for name, service in SERVICES.items() if service.get("restart") != "no" and "profiles" not in service
+)
 HEALTHY_S = float(os.environ.get("TAPELINE_HEALTHY_S", "120"))
 """Within how many seconds of `up` all must be healthy; a very busy machine may need more."""
 
@@ -174,13 +176,40 @@ def test_what_dies_is_started_again(stack: LiveStack, service: str) -> None:
     say(f"{service} died; {time.monotonic() - begun_s:.0f} s after its new start everybody went on")
 
 
-def test_what_a_person_kills_comes_back_with_up(stack: LiveStack) -> None:
-    """`docker compose kill` is obeyed: the engine starts nothing again by itself. `up` does, and all goes on."""
+def test_what_a_person_kills_comes_back_with_the_restarter(stack: LiveStack) -> None:
+    """`docker compose kill` of each service in turn: it runs again by itself, and all goes on. `stop` is obeyed."""
+    stack.run("--profile", "restarter", "up", "--detach", "--no-deps", "restarter")
     for service in RUNNING:
+        started = stack.containers()[service]["State"]["StartedAt"]
+        begun_s = time.monotonic()
         stack.run("kill", service)
-        assert not stack.containers()[service]["State"]["Running"], service
-        stack.run("up", "--detach", "--no-deps", service)
-        say(f"{service} killed, and brought back with `up`")
+
+        def runs_again(service: str = service, started: str = started) -> bool:
+            state = stack.containers()[service]["State"]
+            return state["Running"] and state["StartedAt"] != started
+
+        eventually(runs_again, f"{service} to be started again")
+        started_s = time.monotonic()
+        all_go_on(stack)
+        say(
+            f"{service} killed; started again after {started_s - begun_s:.0f} s, and "
+            f"{time.monotonic() - started_s:.0f} s later everybody went on"
+        )
+    stack.run("stop", "bandit")
+    stack.run("kill", "risk")
+    eventually(lambda: stack.containers()["risk"]["State"]["Running"], "risk to be started again")
+    assert not stack.containers()["bandit"]["State"]["Running"]
+    stack.run("--profile", "restarter", "rm", "--stop", "--force", "restarter")
+    stack.run("up", "--detach", "--no-deps", "bandit")
+    all_go_on(stack)
+
+
+def test_what_a_person_kills_comes_back_with_up(stack: LiveStack) -> None:
+    """Without the restarter `docker compose kill` is obeyed. `up` starts what is missing, and all goes on."""
+    stack.run("kill", "risk")
+    time.sleep(5)
+    assert not stack.containers()["risk"]["State"]["Running"]
+    stack.run("up", "--detach", "--no-deps", "risk")
     all_go_on(stack)
     stack.run("kill")
     say("everything killed at once")

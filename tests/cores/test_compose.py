@@ -105,7 +105,9 @@ def test_dependencies_name_services_that_can_meet_the_condition() -> None:
     """Who must be healthy has a health check; who must be done is not restarted."""
     for name, service in SERVICES.items():
         for other, wanted in service.get("depends_on", {}).items():
-            if wanted["condition"] == "service_healthy":
+            if wanted["condition"] == "service_started":
+                assert name == "restarter", (name, other)
+            elif wanted["condition"] == "service_healthy":
                 assert "healthcheck" in SERVICES[other], (name, other)
             else:
                 assert wanted["condition"] == "service_completed_successfully"
@@ -130,7 +132,8 @@ def test_only_exchanges_and_messengers_are_reached_outside() -> None:
         "grafana",
     }
     for name, service in SERVICES.items():
-        assert service.get("network_mode") == "none" if name == "provision" else service["networks"], name
+        alone = name in ("provision", "restarter")
+        assert service.get("network_mode") == "none" if alone else service["networks"], name
 
 
 @pytest.mark.parametrize(("file", "name"), EVERY)
@@ -142,7 +145,7 @@ def test_a_container_can_do_as_little_as_it_needs(file: str, name: str) -> None:
     assert "privileged" not in service
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["read_only"] is True
-    assert service["user"] not in ("root", "0", "0:0")
+    assert (service["user"] in ("root", "0", "0:0")) == (name == "restarter")
     assert any(place.startswith("/tmp:") for place in service["tmpfs"])
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
     assert re.fullmatch(r"[a-z/]+:(?!latest)\S+", service["image"])
@@ -156,6 +159,18 @@ def test_a_container_has_bounds(file: str, name: str) -> None:
     assert service["pids_limit"] <= 512
     assert service["logging"]["options"] == {"max-size": "10m", "max-file": "5"}
     assert service["init"] is True
+
+
+def test_one_container_holds_the_engines_socket_and_only_if_asked_for() -> None:
+    """Whoever holds it is root on the machine: it has no network, no key and no other volume, and ends first."""
+    holders = [name for name, one in SERVICES.items() if any("docker.sock" in str(v) for v in one.get("volumes", []))]
+    assert holders == ["restarter"]
+    restarter = SERVICES["restarter"]
+    assert restarter["profiles"] == ["restarter"]
+    assert restarter["network_mode"] == "none"
+    assert len(restarter["volumes"]) == 1
+    running = {name for name, one in SERVICES.items() if one.get("restart") != "no"} - {"restarter"}
+    assert set(restarter["depends_on"]) == running
 
 
 ONE_SHOT = ("provision", "migrate", "operator")
