@@ -46,8 +46,8 @@ BOOKS = "ledger"
 UNKNOWN_AUTHOR = "unknown"
 """Under this name refusals of authors are counted that the tables do not know."""
 
-KEPT_FACTS = 50_000
-"""The latest facts are kept at hand, because most answers are about them."""
+KEPT_FACTS = 10_000
+"""The latest facts are kept at hand, because nearly all answers are about them; older ones are read from the log."""
 
 Reply = Callable[[tuple[Receipt, ...]], None]
 

@@ -31,7 +31,7 @@ PARTITION_AHEAD = 2_000_000
 
 MOST_FACTS_PER_PAGE = 20_000
 
-KEPT_FACTS = 20_000
+KEPT_FACTS = 10_000
 """The latest facts are kept at hand with their bytes, for the mirror and for followers who missed a few."""
 
 POLL_S = 0.2
