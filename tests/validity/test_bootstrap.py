@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -55,14 +57,14 @@ def test_regimes_follow_each_other_as_they_did(seed: int, kinds: int) -> None:
     labels = np.random.RandomState(seed).randint(0, kinds, 40)
     happened = {(int(a), int(b)) for a, b in zip(labels, np.roll(labels, -1), strict=True)}
     drawn = labels[matched(generator(seed), labels, 2.0, 5)]
-    assert {(int(a), int(b)) for row in drawn for a, b in zip(row[:-1], row[1:], strict=True)} <= happened
+    assert {(int(a), int(b)) for row in drawn for a, b in pairwise(row)} <= happened
 
 
 def test_blocks_without_regimes_do_make_new_transitions() -> None:
     """Mutant: plain blocks put regimes beside each other that never met, so the rule above has something to refuse."""
     labels = np.repeat([0, 1, 2], 20)
     drawn = labels[stationary(generator(3), 60, 2.0, 50)]
-    made = {(int(a), int(b)) for row in drawn for a, b in zip(row[:-1], row[1:], strict=True)}
+    made = {(int(a), int(b)) for row in drawn for a, b in pairwise(row)}
     assert (0, 2) in made
     assert (0, 2) not in {(int(a), int(b)) for a, b in zip(labels, np.roll(labels, -1), strict=True)}
 
@@ -114,6 +116,20 @@ def test_a_figure_without_losses_is_infinite_and_still_has_an_interval() -> None
     """Profit factors of gains alone."""
     found = bootstrap_interval([0.01, 0.02, 0.01, 0.03] * 5, "profit_factor", seed=1, runs=100)
     assert (found.low, found.middle, found.high) == (np.inf, np.inf, np.inf)
+
+
+@pytest.mark.parametrize("memory", [-0.5, 0.0, 0.3, 0.9, 0.99])
+@pytest.mark.parametrize("count", [20, 21, 100, 999])
+def test_block_lengths_equal_archs(memory: float, count: int) -> None:
+    """Whatever the memory and the length, to the last digits."""
+    from arch.bootstrap import optimal_block_length
+
+    shocks = np.random.RandomState(count).standard_normal(count)
+    found = np.zeros(count)
+    for place in range(1, count):
+        found[place] = memory * found[place - 1] + shocks[place]
+    theirs = float(optimal_block_length(found)["stationary"].iloc[0])
+    assert block_length(found) == pytest.approx(max(1.0, theirs), rel=1e-9)
 
 
 def test_a_series_without_memory_has_blocks_of_a_few_days() -> None:

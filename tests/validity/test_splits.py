@@ -30,7 +30,7 @@ def test_purged_folds_equal_purgedcv() -> None:
 
 
 def test_combinatorial_splits_equal_skfolio() -> None:
-    """skfolio 1.12.2, CombinatorialPurgedCV(6, 2, purged_size=2, embargo_size=1) over 60 observations, and its paths."""
+    """skfolio 1.12.2, CombinatorialPurgedCV(6, 2, purged_size=2, embargo_size=1) over 60 days, and its paths."""
     found = combinatorial(labels(60, 2), 6, 2, embargo=1)
     assert len(found.splits) == 15
     assert indices(found.splits)[0] == (list(range(23, 60)), list(range(20)))

@@ -23,20 +23,51 @@ from tapeline_lab.validity.series import Floats, Ints, SeriesInvalid, series
 FEWEST_FOR_LENGTH = 20
 """With fewer days there is nothing to estimate a memory from; the cube root of their number is taken."""
 
+STILL = 5
+"""So many autocorrelations in a row within chance end the memory (Politis and White's K)."""
+
 
 def block_length(returns: ArrayLike) -> float:
-    """Mean block length for the stationary bootstrap (Politis and White 2004, corrected by Patton, Politis and White).
+    """Mean block length for the stationary bootstrap (Politis and White 2004; Patton, Politis and White 2009).
 
-    At least one, and a third of the series at most.
+    (2·G²/D)^(1/3)·n^(1/3) with G = sum of λ(k/M)·|k|·R(k) and D = 2·(sum of λ(k/M)·R(k))², over lags -M to M, R the
+    autocovariances and λ a flat top that falls to zero from M/2 on. M is twice the lag after which autocorrelations
+    stay within chance. Equal to arch's ``optimal_block_length``, whose import takes longer than all of this.
+
+    At least one, and a third of the series or 3·sqrt(n) at most.
     """
     found = series(returns, 1)
-    most = max(1.0, len(found) / 3.0)
-    if len(found) < FEWEST_FOR_LENGTH or np.ptp(found) == 0.0:
-        return min(most, float(np.cbrt(len(found))))
-    from arch.bootstrap import optimal_block_length
+    count = len(found)
+    if count < FEWEST_FOR_LENGTH or np.ptp(found) == 0.0:
+        return min(max(1.0, count / 3.0), float(np.cbrt(count)))
+    most_lags = math.ceil(math.sqrt(count)) + STILL
+    deviations = found - np.mean(found)
+    products = np.array([deviations[lag:] @ deviations[: count - lag] for lag in range(most_lags + 1)])
+    lags = min(2 * max(_last_lag(deviations, products), 1), most_lags)
+    shares = np.arange(1, lags + 1) / lags
+    weighted = 2.0 * np.minimum(1.0, 2.0 * (1.0 - shares)) * products[1 : lags + 1] / count
+    slope = float(np.sum(weighted * np.arange(1, lags + 1)))
+    spread = 2.0 * float(products[0] / count + np.sum(weighted)) ** 2
+    if spread == 0.0:
+        return 1.0
+    length = float(np.cbrt(2.0 * slope**2 / spread * count))
+    return min(max(1.0, length), math.ceil(min(3.0 * math.sqrt(count), count / 3.0)))
 
-    length = float(optimal_block_length(found)["stationary"].iloc[0])
-    return min(most, max(1.0, length)) if math.isfinite(length) else 1.0
+
+def _last_lag(deviations: Floats, products: Floats) -> int:
+    """The lag after which ``STILL`` autocorrelations in a row are within chance; all lags if there is none."""
+    count = len(deviations)
+    squares = np.cumsum(deviations**2)
+    lags = np.arange(len(products))
+    # Each product is compared with the deviations that are left on either side of the gap.
+    after, before = squares[-1] - squares[lags], squares[count - lags - 2]
+    scale = np.sqrt(after * before)
+    correlations = np.divide(np.abs(products), scale, out=np.zeros(len(products)), where=scale > 0.0)
+    is_chance = correlations < 2.0 * math.sqrt(math.log10(count) / count)
+    for lag in range(STILL, len(products)):
+        if is_chance[lag - STILL : lag].all():
+            return lag - STILL
+    return len(products)
 
 
 def generator(seed: int, part: int = 0) -> np.random.Generator:

@@ -39,7 +39,7 @@ FEW_TRADES = 30
 
 FEW_DAYS = 60
 MOST_OVERFIT = 0.2
-"""A search with nothing in it stays below this PBO in 5.7 % of data sets (``python -m bench.validity``)."""
+"""A search with nothing in it stays below this PBO in 6.7 % of data sets (``python -m bench.validity``)."""
 
 DOMINATED = 0.5
 """Part of the net result from which on one trade is the result."""
