@@ -85,7 +85,7 @@ CASES = [
     (Topic.TRIALS, {"trials": 1}, S, "only variant"),
     (Topic.TRIALS, {}, N, "one of 200 recorded trials, worth about 30 independent ones"),
     (Topic.BACKTEST_LENGTH, {"moments": Moments(0.05, 0.0, 3.0, 1200)}, D, "so short a backtest; it takes more than"),
-    (Topic.BACKTEST_LENGTH, {}, S, "longer than the 300 days"),
+    (Topic.BACKTEST_LENGTH, {}, S, "longer than the 299 days"),
     (Topic.BACKTEST_LENGTH, {"trials": 1}, None, ""),
     (Topic.DEFLATED_SHARPE, {"trial_variance": 0.01}, D, "95.0 % is asked for"),
     (Topic.DEFLATED_SHARPE, {}, S, "beats the luckiest of its trials"),

@@ -303,7 +303,7 @@ def _trials(evidence: Evidence) -> list[Finding]:
 def _length(evidence: Evidence) -> list[Finding]:
     own, year = evidence.moments, evidence.periods_per_year
     count = evidence.effective_trials or evidence.trials
-    if own.sharpe <= 0.0 or count is None or count <= 1.0:
+    if own.sharpe <= 0.0 or count is None or evidence.trials == 1:
         return []
     annual = own.sharpe * math.sqrt(year)
     needed = minimum_backtest_years(count, annual)
