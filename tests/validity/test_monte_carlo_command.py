@@ -99,25 +99,27 @@ def test_people_get_a_table(recorded: tuple[Path, dict[str, Any]]) -> None:
 
 
 def tape_with_regimes(path: Path) -> Path:
-    """Thirty days of one bar each: ten of BULL, ten of BEAR, ten of CHOP."""
+    """Thirty days of one bar each, stamped as live, a moment late: ten of BULL, ten of BEAR, ten of CHOP."""
     tape = MemoryTape()
     tape.now_ns = NOON_NS
 
-    def record(author: str, number: int, *events: Any) -> None:
-        drafts = tuple(Draft(event, f"{author}-{number}-{place}") for place, event in enumerate(events))
-        receipt = tape.record(author, Answer(0, drafts))
+    def record(author: str, event: Any, cause: int = 0) -> int:
+        draft = Draft(event, "" if cause else f"outside-{len(tape.records)}")
+        receipt = tape.record(author, Answer(cause, (draft,)))
         assert receipt.ok, receipt
+        return len(tape.records)
 
-    record("operator", 0, RunStarted("r", "t", Realm.REPLAY, 0, "USD", ""), AccountFunded(Decimal(1000), "USD"))
-    record("marketdata", 0, InstrumentListed(BTC, "BTC/USD", "sim", "BTC", "USD"))
+    record("operator", RunStarted("r", "t", Realm.REPLAY, 0, "USD", ""))
+    record("operator", AccountFunded("main", "USD", Decimal(1000)))
+    record("marketdata", InstrumentListed(BTC, "BTC/USD", "sim", "BTC", "USD"))
     midnight = (NOON_NS // DAY_NS + 1) * DAY_NS
     kinds = (Regime.BULL, Regime.BEAR, Regime.CHOP)
-    one = Decimal(100)
+    one = "100"
     for day in range(30):
-        tape.now_ns = midnight + (day + 1) * DAY_NS
-        open_ns = midnight + day * DAY_NS
-        record("marketdata", day + 1, BarClosed(BTC, "1d", open_ns, tape.now_ns, one, one, one, one, one))
-        record("regime", day + 1, RegimeUpdated(BTC, open_ns, kinds[day // 10], (1.0, 0.0, 0.0), None, None))
+        open_ns, close_ns = midnight + day * DAY_NS, midnight + (day + 1) * DAY_NS
+        tape.now_ns = close_ns + 300_000_000
+        bar = record("marketdata", BarClosed(BTC, "1d", open_ns, close_ns, *(one for _ in range(5))))
+        record("regime", RegimeUpdated(BTC, open_ns, kinds[day // 10], (1.0, 0.0, 0.0), None, None), cause=bar)
     return write(path, tape.records)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from tapeline_backtest.report import DAY_NS, TRADING_DAYS, returns_of
 from tapeline_common.core import Stamp, learn
-from tapeline_common.events import AccountFunded, BarClosed, InstrumentListed, RegimeUpdated, TradeClosed
+from tapeline_common.events import AccountFunded, BarClosed, InstrumentListed, OrderFilled, RegimeUpdated, TradeClosed
 from tapeline_common.tape import ReadRequest
 from tapeline_common.tape_file import TapeDamaged, TapeFile, TapeFileUnreadable
 from tapeline_common.wire import Fact, decode_fact
@@ -95,18 +95,23 @@ class _Days:
     has_bars: bool = False
 
     def take(self, fact: Fact) -> None:
-        """Learn one fact; what comes after the end of a day closes it first."""
+        """Learn one fact; the first bar or fill after the end of a day closes it.
+
+        A bar counts by its own close: live, the day's last one is stamped a moment after midnight.
+        """
         event = fact.event
-        if self.has_bars and fact.time_ns > self.end_ns:
-            self.close_day()
-            self.end_ns += -(-(fact.time_ns - self.end_ns) // DAY_NS) * DAY_NS
+        if self.has_bars and isinstance(event, BarClosed | OrderFilled):
+            at_ns = event.close_ns if isinstance(event, BarClosed) else fact.time_ns
+            if at_ns > self.end_ns:
+                self.close_day()
+                self.end_ns = -(-at_ns // DAY_NS) * DAY_NS
         if type(event) in ledger.CORE.evolves:
             learn(ledger.CORE, self.books, event, Stamp(fact.pos, fact.time_ns))
         match event:
             case BarClosed() if not self.has_bars:
                 self.has_bars = True
                 self.closing.append(float(ledger.equity(self.books)))
-                self.end_ns = -(-fact.time_ns // DAY_NS) * DAY_NS
+                self.end_ns = -(-event.close_ns // DAY_NS) * DAY_NS
             case TradeClosed():
                 self.trades.append(float(event.pnl - event.fees + event.funding))
             case AccountFunded():
