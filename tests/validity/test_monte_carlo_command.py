@@ -163,6 +163,25 @@ def test_a_curve_is_taken_by_the_day(tmp_path: Path) -> None:
     assert history.start_equity == 100.0
 
 
+def test_a_reports_curve_begins_with_its_first_moment(tmp_path: Path) -> None:
+    """Times as a report writes them: the first day has one moment and earned nothing; dates have no moments."""
+    equity = [100.0, 110.0, 121.0]
+    moments = polars.Series("time", [DAY_NS, 2 * DAY_NS, 3 * DAY_NS]).cast(polars.Datetime("ns", "UTC"))
+    path = tmp_path / "equity.parquet"
+    polars.DataFrame({"time": moments, "equity": equity}).write_parquet(path)
+    assert read_history(path).returns[:, 0].tolist() == pytest.approx([0.0, 0.1, 0.1])
+    days = tmp_path / "days.csv"
+    days.write_text("date,equity\n2024-01-01,100\n2024-01-02,110\n2024-01-03,121\n")
+    assert read_history(days).returns[:, 0].tolist() == pytest.approx([0.1, 0.1])
+
+
+def test_results_after_costs_are_taken_as_they_are(tmp_path: Path) -> None:
+    """A column `net` beside `pnl` and `fees`."""
+    path = tmp_path / "trades.parquet"
+    polars.DataFrame({"pnl": [5.0], "fees": [1.0], "net": [3.9]}).write_parquet(path)
+    assert read_history(path).trades.tolist() == [3.9]
+
+
 def test_the_folder_of_a_report(tmp_path: Path) -> None:
     """Its curve and its trades, after fees."""
     polars.DataFrame({"equity": [100.0, 101.0, 99.0]}).write_parquet(tmp_path / "equity.parquet")

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 PAGE_FACTS = 10_000
 TIMES = ("ts", "timestamp", "time", "date", "datetime", "time_ns", "day")
 CURVE = "equity"
-RESULT = "pnl"
+RESULTS = ("net", "pnl")
+"""Results of trades: after costs, or before fees and funding, which then have columns of their own."""
+
 LABEL = "regime"
 
 Progress = Callable[[int, int], None]
@@ -207,7 +209,7 @@ def _frame(path: Path) -> polars.DataFrame:
 
 
 def _from_frame(path: Path, frame: polars.DataFrame) -> History:
-    """A column ``equity`` is a curve, ``pnl`` results of trades, ``regime`` labels; other numbers are returns."""
+    """A column ``equity`` is a curve, ``net`` or ``pnl`` results of trades, ``regime`` labels; the rest are returns."""
     import polars
 
     columns = {name.lower(): name for name in frame.columns}
@@ -215,13 +217,13 @@ def _from_frame(path: Path, frame: polars.DataFrame) -> History:
     labels = columns.get(LABEL)
     if CURVE in columns:
         return _from_curve(path, frame, columns)
-    if RESULT in columns:
+    if any(name in columns for name in RESULTS):
         trades = _results(frame, columns)
         return History(np.zeros((0, 1)), (path.stem,), (), trades, None, None)
     numbers = [name for name in numbers if name != labels]
     if not numbers:
         raise SourceUnusable(
-            f"{path} has the columns {', '.join(frame.columns)}: it needs a column of returns, `{CURVE}` or `{RESULT}`"
+            f"{path} has the columns {', '.join(frame.columns)}: it needs a column of returns, `{CURVE}` or `{RESULTS[1]}`"
         )
     blanks = [name for name in numbers if frame[name].is_null().any()]
     if blanks:
@@ -244,7 +246,8 @@ def _from_curve(path: Path, frame: polars.DataFrame, columns: dict[str, str]) ->
     if at is not None:
         days = _days_of(path, frame[at])
         last = np.flatnonzero(np.append(np.diff(days) != 0, True))
-        last = last if last[0] == 0 else np.concatenate([[0], last])
+        # The first day's return is measured from the first moment, as in a report; dates have no moments.
+        last = last if frame.schema[at] == polars.Date else np.concatenate([[0], last])
     label = columns.get(LABEL)
     return History(
         returns=returns_of(equity[last])[:, None],
@@ -266,17 +269,20 @@ def _days_of(path: Path, times: polars.Series) -> Floats:
     if kind.is_integer():
         moments = times.to_numpy().astype(np.int64)
     elif kind == polars.Datetime:
-        moments = times.cast(polars.Datetime("ns")).cast(polars.Int64).to_numpy()
+        moments = times.dt.epoch("ns").to_numpy()
     else:
         raise SourceUnusable(f"{path}: column {times.name} has no times: use dates, ISO times or UTC nanoseconds")
     return ((moments - 1) // DAY_NS).astype(np.float64)
 
 
 def _results(frame: polars.DataFrame, columns: dict[str, str]) -> Floats:
-    """Results of trades after costs: a tape's ``pnl`` is before fees and funding."""
+    """Results of trades after costs."""
     import polars
 
-    total = frame[columns[RESULT]].cast(polars.Float64).to_numpy().copy()
+    net, before = RESULTS
+    if net in columns:
+        return frame[columns[net]].cast(polars.Float64).to_numpy()
+    total = frame[columns[before]].cast(polars.Float64).to_numpy().copy()
     if "fees" in columns:
         total -= frame[columns["fees"]].cast(polars.Float64).to_numpy()
     if "funding" in columns:
