@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow alerts-test compose-test check backtest bench dashboards soak pins clean
+.PHONY: help setup run test test-slow alerts-test compose-test check backtest bench bench-validity dashboards soak pins clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.8
@@ -56,6 +56,9 @@ $(SAMPLE): deploy/sample_bars.py | $(SETUP)
 
 bench: $(SETUP) ## measure throughput and latency, beside other engines
 	$(BIN)/python -m bench
+
+bench-validity: $(SETUP) ## size and power of every statistic of the laboratory, by simulation; exit code 1 if one misses its goal
+	$(BIN)/python -m bench.validity
 
 dashboards: $(SETUP) ## write the dashboards of deploy/grafana and the page about them
 	$(BIN)/python -m deploy.grafana.generate
