@@ -2,6 +2,6 @@
 
 from tapeline_strategy.indicators.catalogue import CATALOGUE, IndicatorUnknown, find
 from tapeline_strategy.indicators.indicator import Family, Indicator, Recall
-from tapeline_strategy.indicators.running import Running
+from tapeline_strategy.indicators.running import Running, bar_by_bar
 
-__all__ = ["CATALOGUE", "Family", "Indicator", "IndicatorUnknown", "Recall", "Running", "find"]
+__all__ = ["CATALOGUE", "Family", "Indicator", "IndicatorUnknown", "Recall", "Running", "bar_by_bar", "find"]

@@ -155,14 +155,13 @@ def _mom(memory: list[float], length: int, close: float) -> float:
 
 
 def _apo(memory: list[float], fast: int, slow: int, close: float) -> float:
-    quick, late = average_pair(memory, 0, fast, slow, close)
-    return quick - late
+    return ema(memory, 0, fast, close) - ema(memory, EMA, slow, close)
 
 
 def _ppo(memory: list[float], fast: int, slow: int, signal: int, close: float) -> tuple[float, float, float]:
-    quick, late = average_pair(memory, 0, fast, slow, close)
-    line = 100.0 * (quick - late) / late if late != 0.0 else 0.0
-    average = ema(memory, SPREAD, signal, line)
+    late = ema(memory, EMA, slow, close)
+    line = 100.0 * (ema(memory, 0, fast, close) - late) / late if late != 0.0 else 0.0
+    average = ema(memory, 2 * EMA, signal, line)
     return line, average, line - average
 
 
@@ -388,7 +387,8 @@ MOMENTUM: tuple[Indicator, ...] = (
         "cmo", Family.MOMENTUM, "Chande momentum oscillator: net change as a share of the way gone, -100 to 100.",
         "T. S. Chande and S. Kroll, The New Technical Trader, 1994",
         CLOSE, ("cmo",), (length(14, 1),), _cmo, lambda length: PREVIOUS + 2 * sum_size(length),
-        lambda length: length + 1, difference="Plain sums as published; there Wilder's averages, which is 2·rsi - 100.",
+        lambda length: length + 1,
+        difference="Plain sums as published, its CMOU; its CMO has Wilder's averages, which is 2·rsi - 100.",
     ),
     Indicator(
         "roc", Family.MOMENTUM, "Rate of change: change over so many bars in percent.", ACHELIS,
@@ -400,13 +400,13 @@ MOMENTUM: tuple[Indicator, ...] = (
     ),
     Indicator(
         "apo", Family.MOMENTUM, "Absolute price oscillator: a fast average less a slow one.", APPEL,
-        CLOSE, ("apo",), (_FAST, _SLOW), _apo, lambda _fast, _slow: SPREAD, lambda _fast, slow: slow, _FADING,
+        CLOSE, ("apo",), (_FAST, _SLOW), _apo, lambda _fast, _slow: 2 * EMA, lambda _fast, slow: slow, _FADING,
         "Exponential averages (its matype=1).", fast_below_slow,
     ),
     Indicator(
         "ppo", Family.MOMENTUM, "Percentage price oscillator: a fast average less a slow one in percent of it.", APPEL,
         CLOSE, ("ppo", "signal", "histogram"), (_FAST, _SLOW, _SIGNAL), _ppo,
-        lambda _fast, _slow, _signal: SPREAD + EMA, lambda _fast, slow, signal: slow + signal - 1, _FADING,
+        lambda _fast, _slow, _signal: 3 * EMA, lambda _fast, slow, signal: slow + signal - 1, _FADING,
         "Exponential averages (its matype=1).", fast_below_slow,
     ),
     Indicator(
@@ -414,7 +414,8 @@ MOMENTUM: tuple[Indicator, ...] = (
         APPEL,
         CLOSE, ("macd", "signal", "histogram"), (_FAST, _SLOW, _SIGNAL), _macd,
         lambda _fast, _slow, _signal: SPREAD + EMA, lambda _fast, slow, signal: slow + signal - 1, _FADING,
-        "The line is there before the signal is.", fast_below_slow,
+        "There the line begins with the signal. In both the fast average begins where the slow one does.",
+        fast_below_slow,
     ),
     Indicator(
         "trix", Family.MOMENTUM, "Change of a triple exponential average in percent, and a signal.",

@@ -229,7 +229,7 @@ VOLATILITY: tuple[Indicator, ...] = (
             factor("ranges", 2.0, 0.1, 20.0, "distance of the bands in ranges"),
         ),
         _keltner, lambda _length, _atr, _ranges: EMA + RANGE + RMA, lambda length, atr, _ranges: max(length, atr + 1),
-        Recall.FADING,
+        Recall.FADING, "Its KC averages typical prices, not closes.",
     ),
     Indicator(
         "donchian", Family.VOLATILITY, "Highest high and lowest low of the last bars, this one among them, and middle.",
@@ -238,7 +238,7 @@ VOLATILITY: tuple[Indicator, ...] = (
         lambda length: 2 * sum_size(length), lambda length: length,
     ),
     Indicator(
-        "chandelier", Family.VOLATILITY, "Stops some ranges below the highest high (long), above the lowest low (short).",
+        "chandelier", Family.VOLATILITY, "Stops some ranges below the highest high (long) and above the lowest low.",
         "C. Le Beau, in A. Elder, Come into My Trading Room, 2002",
         HLC, ("long", "short"), (length(22, 1), factor("ranges", 3.0, 0.1, 20.0, "distance of the stops in ranges")),
         _chandelier, lambda length, _ranges: RANGE + RMA + 2 * sum_size(length), lambda length, _ranges: length + 1,
