@@ -92,7 +92,4 @@ def drawn(draw: st.DrawFn, most: int = 160) -> Columns:
         high = max(opened, price) + above
         made.append((opened * tick, high * tick, low * tick, price * tick, volume * 0.37, second * tick, place // 7))
     names = ("open", "high", "low", "close", "volume", "other", "session")
-    return {
-        name: np.ascontiguousarray(column, dtype=np.float64)
-        for name, column in zip(names, zip(*made, strict=True), strict=True)
-    }
+    return {name: np.array([row[place] for row in made], dtype=np.float64) for place, name in enumerate(names)}

@@ -107,8 +107,26 @@ def rolling_sum(memory: list[float], at: int, length: int, value: float) -> floa
 
 
 def rolling_mean(memory: list[float], at: int, length: int, value: float) -> float:
-    """Arithmetic mean of the last ``length`` values; memory as ``rolling_sum``."""
-    return rolling_sum(memory, at, length, value) / length
+    """Arithmetic mean of the last ``length`` values, of equal ones exactly they; memory as ``rolling_sum``, of means."""
+    if value != value:
+        return nan
+    block = at + 3
+    count = int(memory[at]) + 1
+    mean = memory[at + 2] + (value - memory[at + 2]) / count
+    memory[block + count - 1] = value
+    if count == length:
+        end = 0.0
+        for held in range(1, length + 1):
+            place = block + length - held
+            end += (memory[place] - end) / held
+            memory[place] = end
+        memory[at] = 0.0
+        memory[at + 1] = 1.0
+        memory[at + 2] = 0.0
+        return mean
+    memory[at] = float(count)
+    memory[at + 2] = mean
+    return mean + (memory[block + count] - mean) * (length - count) / length if memory[at + 1] > 0.0 else nan
 
 
 def rolling_max(memory: list[float], at: int, length: int, value: float) -> float:
@@ -270,18 +288,15 @@ def weighted_mean(memory: list[float], at: int, length: int, value: float) -> fl
 def ema(memory: list[float], at: int, length: int, value: float) -> float:
     """Exponential average with the constant 2 / (length + 1), begun with the mean of the first ``length`` values.
 
-    Memory: values seen up to ``length``, their sum and then the average.
+    Memory: values seen up to ``length``, their mean and then the average.
     """
     if value != value:
         return nan
     if memory[at] < length:
         memory[at] += 1.0
-        memory[at + 1] += value
-        if memory[at] < length:
-            return nan
-        memory[at + 1] /= length
-    else:
-        memory[at + 1] += 2.0 / (length + 1) * (value - memory[at + 1])
+        memory[at + 1] += (value - memory[at + 1]) / memory[at]
+        return memory[at + 1] if memory[at] >= length else nan
+    memory[at + 1] += 2.0 / (length + 1) * (value - memory[at + 1])
     return memory[at + 1]
 
 
@@ -291,12 +306,9 @@ def rma(memory: list[float], at: int, length: int, value: float) -> float:
         return nan
     if memory[at] < length:
         memory[at] += 1.0
-        memory[at + 1] += value
-        if memory[at] < length:
-            return nan
-        memory[at + 1] /= length
-    else:
-        memory[at + 1] = (memory[at + 1] * (length - 1) + value) / length
+        memory[at + 1] += (value - memory[at + 1]) / memory[at]
+        return memory[at + 1] if memory[at] >= length else nan
+    memory[at + 1] += (value - memory[at + 1]) / length
     return memory[at + 1]
 
 
