@@ -15,6 +15,9 @@ _LN_2_LOW = 1.9082149292705877e-10
 
 _HALF_PI = 1.5707963267948966
 _LARGEST_EXPONENT = 512
+_SMALL, _POWER_64 = 1e-290, 18446744073709551616.0
+"""Below the first, powers of two up to 2^1023 do not reach 1."""
+
 _LOWEST, _HIGHEST = 0.7071067811865476, 1.4142135623730951
 
 
@@ -30,6 +33,9 @@ def logarithm(value: float) -> float:
     if value == inf:
         return inf
     exponent = 0
+    if value < _SMALL:
+        value *= _POWER_64
+        exponent = -64
     step = 0 if _LOWEST < value <= _HIGHEST else _LARGEST_EXPONENT
     while step > 0:
         power = _power_of_two(step)
