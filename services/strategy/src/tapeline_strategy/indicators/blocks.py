@@ -107,7 +107,7 @@ def rolling_sum(memory: list[float], at: int, length: int, value: float) -> floa
 
 
 def rolling_mean(memory: list[float], at: int, length: int, value: float) -> float:
-    """Arithmetic mean of the last ``length`` values, of equal ones exactly they; memory as ``rolling_sum``, of means."""
+    """Mean of the last ``length`` values, of equal ones exactly they; memory as ``rolling_sum``, but of means."""
     if value != value:
         return nan
     block = at + 3
