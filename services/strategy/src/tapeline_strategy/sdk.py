@@ -5,7 +5,8 @@ money, regimes or other strategies; turning a wanted exposure into orders is the
 the memory it is handed, so many settings of one strategy run side by side and a restart repeats it exactly.
 
 The built-in ones write ``step`` as a plain function of numbers over a list of floats (no dicts, no closures, no other
-Python functions), so that the same source can be compiled; ``from_class`` makes a strategy of a small class instead.
+functions but such ones, as ``indicators.blocks`` are), so that the same source can be compiled; ``from_class`` makes a
+strategy of a small class instead.
 """
 
 from __future__ import annotations
