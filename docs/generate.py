@@ -25,6 +25,7 @@ from tapeline_common.catalogue import Measured, catalogue
 from tapeline_common.cli import tapeline
 from tapeline_common.events import SAYS, Event, FeeTier, FillCosts, InstrumentCosts, InstrumentLimits, OrderTerms
 from tapeline_common.wiring import installed_services
+from tapeline_strategy.indicators import CATALOGUE, Family, Indicator
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDING: dict[str, dict[str, Any]] = tomllib.loads((ROOT / "docs/wording.toml").read_text(encoding="utf-8"))
@@ -258,6 +259,39 @@ def _label(label: str, values: tuple[str, ...]) -> str:
     return f"`{label}` ({', '.join(values)})" if values else f"`{label}`"
 
 
+# ---- indicators ----------------------------------------------------------------------------------------------------
+
+
+def indicators() -> str:
+    """One table for each family."""
+    lines: list[str] = []
+    for family in Family:
+        lines += [
+            f"### {family.value.capitalize()}",
+            "",
+            "| name | meaning | takes | gives | parameters | warm-up | recall |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        lines += [_indicator_row(each) for each in CATALOGUE.values() if each.family is family]
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def _indicator_row(one: Indicator) -> str:
+    settings_of = [f"`{each.name}` {each.default} ({each.low} to {each.high})" for each in one.parameters]
+    difference = f" TA-Lib: {_cell(one.difference)}" if one.difference else ""
+    columns = (
+        f"`{one.name}`",
+        f"{_cell(one.description)} *{_cell(one.source)}.*{difference}",
+        ", ".join(one.inputs),
+        ", ".join(one.outputs),
+        ", ".join(settings_of) or "-",
+        str(one.warm_up(one.validate({}))),
+        one.recall.value,
+    )
+    return f"| {' | '.join(columns)} |"
+
+
 # ---- what is copied --------------------------------------------------------------------------------------------------
 
 
@@ -281,6 +315,7 @@ PAGES = (
     ("docs/configuration.md", "keys", configuration),
     ("docs/commands.md", "commands", commands),
     ("docs/facts.md", "facts", facts),
+    ("docs/indicators.md", "indicators", indicators),
     ("docs/metrics.md", "metrics", measured),
     ("docs/strategies.md", "example", example),
 )

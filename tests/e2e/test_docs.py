@@ -25,6 +25,7 @@ PAGES = (
     "README.md",
     "docs/getting-started.md",
     "docs/strategies.md",
+    "docs/indicators.md",
     "docs/backtesting.md",
     "docs/sweeps.md",
     "docs/validity.md",

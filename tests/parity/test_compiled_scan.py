@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from tapeline_backtest import compiled, machine_code
 from tapeline_backtest.compiled import CompilationFault, CompilationRefused
 from tapeline_strategy import ema_cross, momentum_breakout, trend_follow
-from tapeline_strategy.sdk import Strategy, validate
+from tapeline_strategy.indicators.blocks import EMA, RANGE, RMA, ema, rma, true_range
+from tapeline_strategy.sdk import Parameter, Strategy, validate
 
 BUILT_IN = {each.name: each for each in (ema_cross.STRATEGY, momentum_breakout.STRATEGY, trend_follow.STRATEGY)}
 
@@ -200,6 +201,90 @@ def test_exact_functions_are_compiled() -> None:
     strategy = Strategy("rooted", "", (), lambda _: 1, lambda _: [0.0], _with_square_root)
     columns = tuple(np.linspace(1.0, 7.7, 50) for _ in range(5))
     assert assert_same_run(strategy, {}, columns) == 50  # type: ignore[arg-type]
+
+
+def _crossing(memory: Any, fast: int, slow: int, _o: float, high: float, low: float, close: float, _v: float) -> float:
+    quick = ema(memory, 0, fast, close)
+    late = ema(memory, EMA, slow, close)
+    spread = rma(memory, 2 * EMA + RANGE, slow, true_range(memory, 2 * EMA, high, low, close))
+    if spread != spread or late != late:
+        return math.nan
+    return 1.0 if quick - late > 0.1 * spread else 0.0
+
+
+CROSSING = Strategy(
+    "crossing",
+    "",
+    (Parameter("fast", int, 3, 1, 99, ""), Parameter("slow", int, 7, 1, 99, "")),
+    lambda _: 1,
+    lambda _: [0.0] * (2 * EMA + RANGE + RMA),
+    _crossing,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(columns=bar_columns(), fast=st.integers(1, 9), slow=st.integers(1, 20))
+def test_a_step_may_call_plain_functions(columns: compiled.Columns, fast: int, slow: int) -> None:
+    """A strategy put together from the blocks of indicators is compiled with them, to the same bits."""
+    assert_same_run(CROSSING, {"fast": fast, "slow": slow}, columns)
+
+
+def _halved(value: float) -> float:
+    return value / 2.0
+
+
+def _rooted(value: float) -> float:
+    return value**0.5
+
+
+def _logged(value: float) -> float:
+    return _halved(math.log(value))
+
+
+def _shifted(value: float, by: float = 1.0) -> float:
+    return value + by
+
+
+def _calls_rooted(memory: Any, _o: float, _h: float, _l: float, close: float, _v: float) -> float:
+    return _rooted(close)
+
+
+def _calls_logged(memory: Any, _o: float, _h: float, _l: float, close: float, _v: float) -> float:
+    return _logged(close)
+
+
+def _calls_shifted(memory: Any, _o: float, _h: float, _l: float, close: float, _v: float) -> float:
+    return _shifted(close)
+
+
+@pytest.mark.parametrize(
+    ("step", "fault", "culprit"),
+    [
+        (_calls_rooted, CompilationFault.POWER, "_rooted"),
+        (_calls_logged, CompilationFault.FOREIGN_NAME, "_logged"),
+        (_calls_shifted, CompilationFault.CLOSURE, "_shifted"),
+    ],
+)
+def test_what_could_differ_is_refused_in_called_functions_too(
+    step: Callable[..., float], fault: CompilationFault, culprit: str
+) -> None:
+    """However deep it lies; the function is named."""
+    with pytest.raises(CompilationRefused, match=f"its step calls {culprit}, which") as refused:
+        compiled.scan(Strategy("odd", "", (), lambda _: 1, lambda _: [0.0], step))
+    assert refused.value.fault is fault
+
+
+def test_a_changed_function_is_other_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept of a step is not taken for a step whose called function was edited."""
+
+    def parts() -> list[tuple[object, ...]]:
+        return [compiled._function_parts(each) for each in compiled._functions(_calls_logged)]
+
+    before = parts()
+    assert [part[0] for part in before] == ["_calls_logged", "_logged", "_halved"]
+    assert parts() == before
+    monkeypatch.setattr(_halved, "__code__", (lambda value: value / 3.0).__code__)
+    assert parts() != before
 
 
 # ---- what is kept on disk ----------------------------------------------------------------------------------------

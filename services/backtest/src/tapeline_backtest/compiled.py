@@ -92,8 +92,7 @@ def specialised(strategy: Strategy, templates: tuple[str, ...], name: str, retur
     """
     step = _checked(strategy)
     text = _module_text(strategy, templates)
-    named = sorted(f"{other}={value!r}" for other, value in _names(step))
-    digest = digest_of(text, name, returns, arguments, _code_parts(step.__code__), named)
+    digest = digest_of(text, name, returns, arguments, [_function_parts(each) for each in _functions(step)])
     title = re.sub(r"\W", "_", f"{name}_{strategy.name}")
     try:
         return load(title, digest, partial(_function, text, name, step), returns, arguments)
@@ -118,16 +117,32 @@ def _checked(strategy: Strategy) -> FunctionType:
     """The strategy's ``step`` if compiling cannot change a bit of what it computes."""
     if not strategy.is_numeric or not isinstance(strategy.step, FunctionType):
         raise _refused(strategy, CompilationFault.NOT_NUMERIC, "its step is no plain function of numbers")
-    step = strategy.step
-    if step.__code__.co_freevars or step.__defaults__ or step.__kwdefaults__:
-        raise _refused(strategy, CompilationFault.CLOSURE, "its step has free variables or default arguments")
-    for name, value in _names(step):
-        if not _is_exact(value):
-            known = ", ".join((*EXACT_BUILTINS, *EXACT_MATH))
-            raise _refused(strategy, CompilationFault.FOREIGN_NAME, f"its step uses {name!r}, not a number or {known}")
-    if any(op.opname == "BINARY_OP" and op.argrepr in ("**", "**=") for op in dis.get_instructions(step)):
-        raise _refused(strategy, CompilationFault.POWER, "its step uses **, which libraries round differently")
-    return step
+    for function in _functions(strategy.step):
+        _check(strategy, function)
+    return strategy.step
+
+
+def _functions(step: FunctionType) -> list[FunctionType]:
+    """The step, and every plain function that it or one of them calls by name, each once."""
+    found = [step]
+    for function in found:
+        for _, value in _names(function):
+            if isinstance(value, FunctionType) and value not in found:
+                found.append(value)
+    return found
+
+
+def _check(strategy: Strategy, function: FunctionType) -> None:
+    """Refuse what compiling might change in the step or a function that it calls."""
+    title = "its step" if function is strategy.step else f"its step calls {function.__name__}, which"
+    if function.__code__.co_freevars or function.__defaults__ or function.__kwdefaults__:
+        raise _refused(strategy, CompilationFault.CLOSURE, f"{title} has free variables or default arguments")
+    for name, value in _names(function):
+        if not _is_exact(value) and not isinstance(value, FunctionType):
+            known = ", ".join(("a plain function", *EXACT_BUILTINS, *EXACT_MATH))
+            raise _refused(strategy, CompilationFault.FOREIGN_NAME, f"{title} uses {name!r}, not a number, {known}")
+    if any(op.opname == "BINARY_OP" and op.argrepr in ("**", "**=") for op in dis.get_instructions(function)):
+        raise _refused(strategy, CompilationFault.POWER, f"{title} uses **, which libraries round differently")
 
 
 def _refused(strategy: Strategy, fault: CompilationFault, why: str) -> CompilationRefused:
@@ -182,6 +197,14 @@ def _template_text(template: str) -> str:
             assert node.end_lineno is not None, "the parser says where a statement ends"
             lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
     return "".join(lines)
+
+
+def _function_parts(function: FunctionType) -> tuple[object, ...]:
+    """All that decides what a function computes, but for the functions it calls, which are named."""
+    values = {
+        name: value.__qualname__ if isinstance(value, FunctionType) else repr(value) for name, value in _names(function)
+    }
+    return (function.__qualname__, _code_parts(function.__code__), sorted(values.items()))
 
 
 def _code_parts(code: CodeType) -> tuple[str, ...]:

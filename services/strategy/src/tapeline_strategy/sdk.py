@@ -5,7 +5,8 @@ money, regimes or other strategies; turning a wanted exposure into orders is the
 the memory it is handed, so many settings of one strategy run side by side and a restart repeats it exactly.
 
 The built-in ones write ``step`` as a plain function of numbers over a list of floats (no dicts, no closures, no other
-Python functions), so that the same source can be compiled; ``from_class`` makes a strategy of a small class instead.
+functions but such ones, as ``indicators.blocks`` are), so that the same source can be compiled; ``from_class`` makes a
+strategy of a small class instead.
 """
 
 from __future__ import annotations
@@ -85,16 +86,26 @@ def validate(strategy: Strategy, given: Mapping[str, ParameterValue]) -> Paramet
     Raises:
         ParameterInvalid: an unknown name, a value of another type or out of bounds, or values that do not go together.
     """
-    declared = {parameter.name: parameter for parameter in strategy.parameters}
+    return checked_parameters(f"strategy {strategy.name!r}", strategy.parameters, strategy.check, given)
+
+
+def checked_parameters(
+    owner: str,
+    declared: tuple[Parameter, ...],
+    check: Callable[[Parameters], str | None],
+    given: Mapping[str, ParameterValue],
+) -> Parameters:
+    """``validate`` for anything that declares parameters; ``owner`` begins every message, such as ``strategy 'x'``."""
+    known = {parameter.name: parameter for parameter in declared}
     for name in given:
-        if name not in declared:
-            raise ParameterInvalid(_unknown(strategy, name))
+        if name not in known:
+            raise ParameterInvalid(_unknown(owner, list(known), name))
     values: Parameters = {
-        name: _value(strategy, parameter, given.get(name, parameter.default)) for name, parameter in declared.items()
+        name: _value(owner, parameter, given.get(name, parameter.default)) for name, parameter in known.items()
     }
-    clash = strategy.check(values)
+    clash = check(values)
     if clash is not None:
-        raise ParameterInvalid(f"strategy {strategy.name!r}: {clash}")
+        raise ParameterInvalid(f"{owner}: {clash}")
     return values
 
 
@@ -104,20 +115,19 @@ def close_match(word: str, known: list[str]) -> str:
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
-def _unknown(strategy: Strategy, name: str) -> str:
-    known = [parameter.name for parameter in strategy.parameters]
+def _unknown(owner: str, known: list[str], name: str) -> str:
     listed = ", ".join(known) if known else "none"
-    return f"strategy {strategy.name!r} has no parameter {name!r}{close_match(name, known)} (it has: {listed})"
+    return f"{owner} has no parameter {name!r}{close_match(name, known)} (it has: {listed})"
 
 
-def _value(strategy: Strategy, parameter: Parameter, given: ParameterValue) -> Number:
+def _value(owner: str, parameter: Parameter, given: ParameterValue) -> Number:
     value = _typed(parameter.type, given)
     is_bool = parameter.type is bool
     if value is not None and (is_bool or parameter.low <= value <= parameter.high):
         return value
     bounds = "" if is_bool else f" from {parameter.low} to {parameter.high}"
     raise ParameterInvalid(
-        f"strategy {strategy.name!r}: parameter {parameter.name!r} is {given!r}, "
+        f"{owner}: parameter {parameter.name!r} is {given!r}, "
         f"but must be {_TYPE_NAMES[parameter.type]}{bounds} ({parameter.description})"
     )
 
