@@ -294,7 +294,7 @@ def equity_curve(run: Run, flows: Mapping[InstrumentId, Flow], funded: Sequence[
     for close_ns, one in zip(closes, run.sources, strict=True):
         flow = flows.get(one.instrument)
         if flow is not None:
-            at = np.searchsorted(time_ns, flow.time_ns)
+            at = np.minimum(np.searchsorted(time_ns, flow.time_ns), len(time_ns) - 1)  # live, fills follow the last bar
             np.subtract.at(equity, at, flow.paid)
             holdings.append(_Holding(close_ns, one.file.columns.close, at, flow.moved))
     for at_ns, amount in funded:
