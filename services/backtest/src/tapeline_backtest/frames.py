@@ -35,7 +35,9 @@ def trades_frame(session: Session) -> pl.DataFrame:
     frame = _frame(Trade, session.trades, times=("opened_ns", "closed_ns"))
     columns = _polars().col
     net = columns("pnl") - columns("fees")
-    return frame.with_columns(net.alias("net"), (net / (columns("quantity") * columns("entry_price"))).alias("return"))
+    notional = columns("quantity") * columns("entry_price")
+    whole: pl.DataFrame = frame.with_columns(net.alias("net"), (net / notional).alias("return"))
+    return whole
 
 
 def fills_frame(session: Session) -> pl.DataFrame:
@@ -63,7 +65,7 @@ def equity_frame(session: Session) -> pl.DataFrame:
     polars, curve = _polars(), session.curve
     highs = np.maximum.accumulate(curve.equity)
     drawdown = np.divide(highs - curve.equity, highs, out=np.zeros_like(highs), where=highs > 0)
-    frame = polars.DataFrame(
+    frame: pl.DataFrame = polars.DataFrame(
         {"time_ns": curve.time_ns, "equity": curve.equity, "drawdown": drawdown, "invested": curve.invested}
     )
     return _timed(frame, ("time_ns",))
@@ -91,7 +93,7 @@ def _plain(value: Any, *, numeric: bool) -> Any:
     return value if isinstance(value, int) else str(value)
 
 
-def _timed(frame: Any, times: Sequence[str]) -> Any:
+def _timed(frame: pl.DataFrame, times: Sequence[str]) -> pl.DataFrame:
     """Nanoseconds as times, under the name without its unit."""
     polars = _polars()
     stamp = polars.Datetime("ns", "UTC")

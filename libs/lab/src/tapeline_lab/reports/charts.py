@@ -54,14 +54,12 @@ def equity_chart(view: View) -> Figure:
     falls = -series.drawdowns(curve.equity)
     deepest = thinned(falls)
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.68, 0.32], vertical_spacing=0.04)
-    figure.add_trace(
-        go.Scatter(
-            x=times(curve.time_ns[kept]), y=held[kept], name="buy and hold", line={"color": MARKET, "width": 1.2}
-        )
-    )
-    figure.add_trace(
-        go.Scatter(x=times(curve.time_ns[kept]), y=curve.equity[kept], name="equity", line={"color": OURS, "width": 2})
-    )
+    moments = times(curve.time_ns[kept])
+    for values, name, line in (
+        (held, "buy and hold", {"color": MARKET, "width": 1.2}),
+        (curve.equity, "equity", {"color": OURS, "width": 2}),
+    ):
+        figure.add_trace(go.Scatter(x=moments, y=values[kept], name=name, line=line))
     figure.add_trace(
         go.Scatter(
             x=times(curve.time_ns[deepest]),
@@ -132,9 +130,8 @@ def rolling_chart(view: View) -> Figure | None:
         (series.rolling_volatility(returns, window, year), f"volatility, {window} days", MARKET),
     )
     for row, (values, name, colour) in enumerate(lines, 1):
-        figure.add_trace(
-            go.Scatter(x=moments, y=values, name=name, line={"color": colour, "width": 1.6}), row=row, col=1
-        )
+        line = {"color": colour, "width": 1.6}
+        figure.add_trace(go.Scatter(x=moments, y=values, name=name, line=line), row=row, col=1)
     figure.add_hline(y=0, line_width=1, line_color=MARKET, row=1, col=1)
     figure.update_yaxes(tickformat=".0%", row=2, col=1)
     return _laid_out(figure, height=360)
@@ -212,6 +209,8 @@ def _exits(go: Any, some: list[Trade], name: str, colour: str) -> Any:
 def regime_bands(session: Session, instrument: InstrumentId) -> list[tuple[int, int, Regime]]:
     """(from, to, regime) of known regimes; of very many the longest, in order of time."""
     changes = session.regimes.get(instrument, [])
+    if not changes:
+        return []
     ends = [time_ns for time_ns, _ in changes[1:]] + [int(session.bars[instrument].close_ns[-1])]
     bands = [(start, end, regime) for (start, regime), end in zip(changes, ends, strict=True) if regime in REGIMES]
     return sorted(sorted(bands, key=lambda band: band[0] - band[1])[:MOST_BANDS])

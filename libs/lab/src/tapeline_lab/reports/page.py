@@ -57,9 +57,7 @@ def page(found: View, manifest: RunManifest, extras: Extras) -> str:
         _heading(document, manifest),
         _belief(document),
         _tiles(document),
-        drawn.add(
-            "Equity", "Equity at each bar's close beside the market bought and held.", charts.equity_chart(found)
-        ),
+        drawn.add("Equity", "At each bar's close, beside the market bought and held.", charts.equity_chart(found)),
         _pair(
             drawn.add("Months", "Return of each month; the last column is the year.", charts.monthly_chart(found)),
             drawn.add("Days", "How often a day ended where.", charts.distribution_chart(found)),
@@ -120,7 +118,8 @@ def _belief(document: Document) -> str:
 
 def _finding(finding: Finding) -> str:
     look = f" <code>tapeline why {finding.positions[0]}</code>" if finding.positions else ""
-    return f"<li><span class='tag {finding.weight}'>{finding.weight.lower()}</span><span>{escape(finding.words)}{look}</span></li>"
+    tag = f"<span class='tag {finding.weight}'>{finding.weight.lower()}</span>"
+    return f"<li>{tag}<span>{escape(finding.words)}{look}</span></li>"
 
 
 def headline(document: Document) -> str:
