@@ -42,40 +42,39 @@ Ints = NDArray[np.int64]
 
 
 def equity_chart(view: View) -> Figure:
-    """Equity beside the market bought and held, and below it how far equity is under its high."""
+    """Equity beside the market at no more than its risk, and below it how far equity is under its high."""
     from plotly import graph_objects as go
     from plotly.subplots import make_subplots
 
-    from tapeline_lab.reports.metrics import market_index
-
-    curve = view.session.curve
-    held = market_index(list(view.session.bars.values()), curve.time_ns) * float(curve.equity[0])
+    curve, by_day = view.session.curve, view.by_day
     kept = thinned(curve.equity)
     falls = -series.drawdowns(curve.equity)
     deepest = thinned(falls)
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.68, 0.32], vertical_spacing=0.04)
-    moments = times(curve.time_ns[kept])
-    for values, name, line in (
-        (held, "buy and hold", {"color": MARKET, "width": 1.2}),
-        (curve.equity, "equity", {"color": OURS, "width": 2}),
-    ):
-        figure.add_trace(go.Scatter(x=moments, y=values[kept], name=name, line=line))
+    scale = market_scale(view)
+    held = float(curve.equity[0]) * series.wealth(scale * by_day.market)[1:]
+    name = "buy and hold" if scale == 1.0 else f"buy and hold with {scale:.0%} of the money (same volatility)"
+    lines = (
+        (days(by_day.day + 1), held, name, {"color": MARKET, "width": 1.2}),
+        (times(curve.time_ns[kept]), curve.equity[kept], "equity", {"color": OURS, "width": 2}),
+    )
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.7, 0.3], vertical_spacing=0.05)
+    for x, y, label, line in lines:
+        figure.add_trace(go.Scatter(x=x, y=y, name=label, line=line))
+    under_water = {"line": {"color": LOSS, "width": 1}, "fill": "tozeroy", "fillcolor": "rgba(212,72,59,0.25)"}
+    x = times(curve.time_ns[deepest])
     figure.add_trace(
-        go.Scatter(
-            x=times(curve.time_ns[deepest]),
-            y=falls[deepest],
-            name="under water",
-            line={"color": LOSS, "width": 1},
-            fill="tozeroy",
-            fillcolor="rgba(212,72,59,0.25)",
-            showlegend=False,
-        ),
-        row=2,
-        col=1,
+        go.Scatter(x=x, y=falls[deepest], name="below high", showlegend=False, **under_water), row=2, col=1
     )
     figure.update_yaxes(title_text=view.session.started.currency, row=1, col=1)
     figure.update_yaxes(title_text="below high", tickformat=".1%", row=2, col=1)
     return _laid_out(figure, height=460)
+
+
+def market_scale(view: View) -> float:
+    """How much of the money, held in the market, would have been as volatile as the account; at most all of it."""
+    ours, its = view.by_day.returns, view.by_day.market
+    spread = float(np.std(its))
+    return min(1.0, float(np.std(ours)) / spread) if spread > 0 else 1.0
 
 
 def monthly_chart(view: View) -> Figure:
@@ -173,19 +172,20 @@ def trades_chart(session: Session, instrument: InstrumentId) -> Figure:
         go.Scatter(x=times(bars.close_ns[kept]), y=bars.close[kept], name="close", line={"color": MARKET, "width": 1.2})
     )
     trades = [trade for trade in session.trades if trade.instrument == instrument][-MOST_TRADES:]
+    size = 7 if len(trades) < 100 else 5 if len(trades) < 400 else 4
     for side, symbol in ((PositionSide.LONG, "triangle-up"), (PositionSide.SHORT, "triangle-down")):
         some = [trade for trade in trades if trade.side is side]
         if some:
             x = times(np.array([trade.opened_ns for trade in some]))
             y = [float(trade.entry_price) for trade in some]
-            marker = {"symbol": symbol, "size": 9, "color": OURS, "line": {"width": 1, "color": "white"}}
+            marker = {"symbol": symbol, "size": size + 2, "color": OURS, "line": {"width": 0.5, "color": "white"}}
             figure.add_trace(go.Scatter(x=x, y=y, mode="markers", name=f"{side.lower()} entry", marker=marker))
     for name, colour, some in (
         ("exit with profit", GAIN, [trade for trade in trades if trade.net > 0]),
         ("exit with loss", LOSS, [trade for trade in trades if trade.net <= 0]),
     ):
         if some:
-            figure.add_trace(_exits(go, some, name, colour))
+            figure.add_trace(_exits(go, some, name, {"symbol": "x", "size": size, "color": colour}))
     bands = regime_bands(session, instrument)
     figure.update_layout(shapes=[_band(*band) for band in bands])
     for regime in dict.fromkeys(band[2] for band in bands):
@@ -194,13 +194,13 @@ def trades_chart(session: Session, instrument: InstrumentId) -> Figure:
     return _laid_out(figure, height=420)
 
 
-def _exits(go: Any, some: list[Trade], name: str, colour: str) -> Any:
+def _exits(go: Any, some: list[Trade], name: str, marker: dict[str, Any]) -> Any:
     return go.Scatter(
         x=times(np.array([trade.closed_ns for trade in some])),
         y=[float(trade.exit_price) for trade in some],
         mode="markers",
         name=name,
-        marker={"symbol": "x", "size": 7, "color": colour},
+        marker=marker,
         customdata=[[float(trade.net), trade.exit, trade.pos] for trade in some],
         hovertemplate="%{customdata[0]:,.2f} (%{customdata[1]}), position %{customdata[2]}<extra></extra>",
     )
