@@ -57,7 +57,8 @@ from tapeline_common.events import (
     VenueConfigured,
 )
 from tapeline_common.money import ZERO
-from tapeline_common.tape import ReadRequest, TapeReader
+from tapeline_common.tape import Page, ReadRequest, TapeReader
+from tapeline_common.tape_file import TapeFile
 from tapeline_common.tape_pages import Chain, pages
 from tapeline_common.values import InstrumentId, OrderId, Purpose, Regime, StrategyId
 from tapeline_common.wire import Heard, heard_decoder
@@ -80,15 +81,37 @@ async def read_session(tape: TapeReader, *, progress: Callable[[int, int], None]
 
     Raises ``NothingRecorded`` for a tape without a run or a bar, ``ChainBroken`` for one that was changed.
     """
-    fold, chain = _Fold(), Chain()
-    decode = heard_decoder({kind.__name__ for kind in HEARS})
+    reading = _Reading()
     async for page in pages(tape.read, ReadRequest(after=0, limit=READ_FACTS, chained=True)):
-        chain.take(page)
-        for heard in decode(page.facts):
-            fold.take(heard)
+        reading.take(page)
         if progress is not None:
             progress(page.through, page.head)
-    return fold.session(chain.pos, chain.hash.hex())
+    return reading.session()
+
+
+def session_of(tape: TapeFile) -> Session:
+    """``read_session`` of a file without waiting, for callers in whose thread an event loop runs already."""
+    reading = _Reading()
+    while reading.chain.pos < tape.head:
+        reading.take(tape.page(ReadRequest(after=reading.chain.pos, limit=READ_FACTS, chained=True)))
+    return reading.session()
+
+
+class _Reading:
+    """Pages verified and folded."""
+
+    def __init__(self) -> None:
+        self.chain = Chain()
+        self._fold = _Fold()
+        self._decode = heard_decoder({kind.__name__ for kind in HEARS})
+
+    def take(self, page: Page) -> None:
+        self.chain.take(page)
+        for heard in self._decode(page.facts):
+            self._fold.take(heard)
+
+    def session(self) -> Session:
+        return self._fold.session(self.chain.pos, self.chain.hash.hex())
 
 
 class _Columns:

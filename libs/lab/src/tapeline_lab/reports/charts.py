@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 OURS, MARKET, LOSS, GAIN = "#2f74d0", "#98979c", "#d4483b", "#2f74d0"
 REGIMES = {Regime.BULL: "#3d9970", Regime.BEAR: "#d4483b", Regime.CHOP: "#e0a526"}
-DIVERGING = [[0.0, "#b63a2e"], [0.25, "#e5a79f"], [0.5, "#efeeea"], [0.75, "#9dbfe9"], [1.0, "#1f5cae"]]
+DIVERGING = [[0.0, "#dd7468"], [0.25, "#ecb5ae"], [0.5, "#efeeea"], [0.75, "#b0cbee"], [1.0, "#6a9fe0"]]
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 MOST_POINTS = 1_500
@@ -50,7 +50,7 @@ def equity_chart(view: View) -> Figure:
     kept = thinned(curve.equity)
     falls = -series.drawdowns(curve.equity)
     deepest = thinned(falls)
-    scale = market_scale(view)
+    scale = view.document.metrics.market_scale
     held = float(curve.equity[0]) * series.wealth(scale * by_day.market)[1:]
     name = "buy and hold" if scale == 1.0 else f"buy and hold with {scale:.0%} of the money (same volatility)"
     lines = (
@@ -60,21 +60,21 @@ def equity_chart(view: View) -> Figure:
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.7, 0.3], vertical_spacing=0.05)
     for x, y, label, line in lines:
         figure.add_trace(go.Scatter(x=x, y=y, name=label, line=line))
-    under_water = {"line": {"color": LOSS, "width": 1}, "fill": "tozeroy", "fillcolor": "rgba(212,72,59,0.25)"}
-    x = times(curve.time_ns[deepest])
-    figure.add_trace(
-        go.Scatter(x=x, y=falls[deepest], name="below high", showlegend=False, **under_water), row=2, col=1
-    )
+    below = {"line": {"color": LOSS, "width": 1}, "fill": "tozeroy", "fillcolor": "rgba(212,72,59,0.25)"}
+    x, y = times(curve.time_ns[deepest]), falls[deepest]
+    figure.add_trace(go.Scatter(x=x, y=y, name="below high", showlegend=False, **below), row=2, col=1)
     figure.update_yaxes(title_text=view.session.started.currency, row=1, col=1)
     figure.update_yaxes(title_text="below high", tickformat=".1%", row=2, col=1)
     return _laid_out(figure, height=460)
 
 
-def market_scale(view: View) -> float:
-    """How much of the money, held in the market, would have been as volatile as the account; at most all of it."""
-    ours, its = view.by_day.returns, view.by_day.market
-    spread = float(np.std(its))
-    return min(1.0, float(np.std(ours)) / spread) if spread > 0 else 1.0
+def overview(session: Session) -> Figure:
+    """The equity chart of a session, for notebooks."""
+    from tapeline_lab.reports.view import view
+
+    figure = equity_chart(view(session, ()))
+    figure.update_layout(template="plotly_white", paper_bgcolor="white", plot_bgcolor="white")
+    return figure
 
 
 def monthly_chart(view: View) -> Figure:

@@ -142,6 +142,7 @@ def _returns(found: Metrics) -> list[Row]:
         ("net profit", f"{found.net_profit:,.2f} ({found.cumulative_return:+.2%})"),
         ("annual return (CAGR)", share(found.annual_return)),
         ("market change", f"{found.market_change:+.2%}"),
+        ("market at our volatility", f"{found.market_at_our_risk:+.2%} ({found.market_scale:.0%} of the money)"),
         ("alpha / beta", f"{share(found.alpha)} / {number(found.beta)}"),
         ("correlation with the market", number(found.correlation)),
     ]

@@ -46,7 +46,12 @@ class Extreme(msgspec.Struct, frozen=True):
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):
-    """Ratios are fractions, times UTC ns, money in account currency. None: not defined for this run."""
+    """Ratios are fractions, times UTC ns, money in account currency. None: not defined for this run.
+
+    Attributes:
+        market_scale: share of the money (at most all) that, held in the market, had been as volatile as the account.
+        market_at_our_risk: what that would have returned.
+    """
 
     first_ns: int
     last_ns: int
@@ -59,6 +64,8 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     cumulative_return: float
     annual_return: float | None
     market_change: float
+    market_scale: float
+    market_at_our_risk: float
     alpha: float | None
     beta: float | None
     correlation: float | None
@@ -162,6 +169,7 @@ def metrics(session: Session) -> Metrics:
     volume = sum(float(fill.quantity * fill.price) for fill in fills)
     mean_equity = float(np.mean(session.curve.equity))
     enough = len(returns) >= 2
+    scale = series.scale_to(by_day.market, returns)
     return Metrics(
         first_ns=report.first_open_ns,
         last_ns=report.last_close_ns,
@@ -173,6 +181,8 @@ def metrics(session: Session) -> Metrics:
         cumulative_return=report.total_return,
         annual_return=report.annual_return,
         market_change=report.market_change,
+        market_scale=scale,
+        market_at_our_risk=series.cumulative_return(scale * by_day.market),
         alpha=series.alpha(returns, by_day.market, year) if enough else None,
         beta=series.beta(returns, by_day.market) if enough else None,
         correlation=series.correlation(returns, by_day.market),

@@ -129,6 +129,9 @@ def headline(document: Document) -> str:
         f"The account {what} {abs(found.cumulative_return):.2%} in {found.days} days while the market {market} "
         f"{abs(found.market_change):.2%}; it fell {found.max_drawdown:.2%} from its high at worst."
     )
+    if found.market_scale < 1.0:
+        brought = "brought" if found.market_at_our_risk > 0 else "cost"
+        text += f" Held at the same volatility, the market would have {brought} {abs(found.market_at_our_risk):.2%}."
     wrong = sum(finding.weight is Weight.WRONG for finding in document.findings)
     doubtful = sum(finding.weight is Weight.DOUBTFUL for finding in document.findings)
     if wrong:

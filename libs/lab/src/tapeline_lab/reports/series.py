@@ -165,6 +165,12 @@ def alpha(returns: Floats, market: Floats, year: int) -> float | None:
     return None if slope is None else float((np.mean(returns - slope * market) + 1.0) ** year - 1.0)
 
 
+def scale_to(market: Floats, returns: Floats) -> float:
+    """How much of the market is as volatile as the returns; never more than all of it."""
+    spread = float(np.std(market)) if len(market) else 0.0
+    return min(1.0, float(np.std(returns)) / spread) if spread > 0 else 1.0
+
+
 def correlation(returns: Floats, market: Floats) -> float | None:
     if len(returns) < 2 or not np.ptp(returns) or not np.ptp(market):
         return None
