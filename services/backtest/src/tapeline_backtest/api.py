@@ -22,10 +22,11 @@ import click
 
 from tapeline_backtest import frames
 from tapeline_backtest.command import REFUSALS, prepare, report_of, run_prepared
+from tapeline_backtest.recording import SUFFIX
 from tapeline_backtest.report import Report
 from tapeline_backtest.session import Session
 from tapeline_backtest.session_reading import session_of
-from tapeline_common.commands_tape import explain
+from tapeline_common.commands_tape import explain, fact_line
 from tapeline_common.events import ParameterValue
 from tapeline_common.recording import RecordingFailed, RecordingRefused
 from tapeline_common.tape import ReadRequest
@@ -128,10 +129,14 @@ class Result:
         """
         if not 1 <= position <= self.tape.head:
             raise LookupError(f"there is no position {position}; the tape has 1 to {self.tape.head}")
-        root = decode_fact(self._payloads(position, position)[0]).correlation
-        until = min(max(position, root) + CHAIN_FACTS, self.tape.head)
-        related = [fact for fact in decode_facts(self._payloads(root, until)) if fact.correlation == root]
-        return "\n".join(explain(related, position))
+        fact = decode_fact(self._payloads(position, position)[0])
+        until = min(max(position, fact.correlation) + CHAIN_FACTS, self.tape.head)
+        chain = decode_facts(self._payloads(fact.correlation, until))
+        told = explain([one for one in chain if one.correlation == fact.correlation], position)
+        if type(fact.event).about == "order":
+            life = self.tape.page(ReadRequest(after=0, limit=1000, stream=fact.stream)).facts
+            told += ["", f"order {fact.stream}:", *(fact_line(decode_fact(payload)) for payload in life)]
+        return "\n".join(told)
 
     def _payloads(self, first: int, last: int) -> tuple[bytes, ...]:
         return self.tape.page(ReadRequest(after=first - 1, limit=last - first + 1, until=last)).facts
@@ -189,7 +194,9 @@ def run(
             "config": None if config is None else Path(config),
         }
         prepared = prepare(call)
-        path = Path(kept.name) / "run.tape" if tape is None else Path(tape)
+        path = Path(kept.name) / f"run{SUFFIX}" if tape is None else Path(tape)
+        if path.suffix != SUFFIX:
+            raise RunRefused(f"tape={str(tape)!r}: name a file that ends in {SUFFIX}")
         recorder = TapeWriter(path, replace=replace)
         try:
             finished = run_prepared(prepared, recorder)
