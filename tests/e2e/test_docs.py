@@ -27,6 +27,7 @@ PAGES = (
     "docs/strategies.md",
     "docs/backtesting.md",
     "docs/sweeps.md",
+    "docs/reports.md",
     "docs/operating.md",
 )
 

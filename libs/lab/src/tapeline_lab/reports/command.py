@@ -30,6 +30,9 @@ from tapeline_common.tape_pages import ChainBroken
 from tapeline_lab.reports.breakdown import Period
 from tapeline_lab.reports.source import RunNotFound, tape_of
 
+INTERRUPTED = 130
+"""What a shell expects of a command that Ctrl-C ended."""
+
 FULL = (Period.MONTH, Period.YEAR, Period.WEEKDAY)
 """What the page and ``report.json`` tell apart when nothing else is asked for."""
 
@@ -100,6 +103,8 @@ def _read(run: Path | None, data: Path) -> Session:
         fail(str(trouble), EXIT_ERROR)
     except (TapeUnavailable, TimeoutError) as trouble:
         fail(f"the ledger did not answer in time: {trouble}", EXIT_TIMEOUT)
+    except KeyboardInterrupt:
+        fail("interrupted: nothing was written", INTERRUPTED)
 
 
 def _progress() -> Callable[[int, int], None] | None:
