@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import nbformat
-
 from tests.reports.notebook import executed, outputs
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "docs/examples/first_backtest.ipynb"
