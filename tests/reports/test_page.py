@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
-import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from tests.reports.samples import session, small_run, trade
@@ -56,8 +56,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     written = tmp_path_factory.mktemp("report")
     paths = write_artefacts(written, seen(Said("WEAK", "Luck <explains> it.")), STUDY)
     assert paths == [str(written / name) for name in FILES]
-        str(written / f) for f in FILES
-    ]
     return written
 
 
