@@ -29,6 +29,7 @@ PAGES = (
     "docs/backtesting.md",
     "docs/sweeps.md",
     "docs/validity.md",
+    "docs/reports.md",
     "docs/operating.md",
 )
 

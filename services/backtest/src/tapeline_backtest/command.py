@@ -129,17 +129,12 @@ def backtest(
     **call: Any,
 ) -> None:
     """Run a strategy over recorded bars and report what it would have done."""
+    call["config"] = config
     try:
-        call["config"] = config
-        settings, files = settings_of_config(config, call) if config is not None else settings_of_call(call)
-        settings = checked(_with_costs(_with_files(settings, call), call))
-        sources = _sources(settings, files, call["timeframe"], _rule(settings, files, call))
-        settings = deciding_on(settings, sources[0].file, config)
-        sessions = session_openings(settings)
-    except (BadFile, UnknownTimeframe, ConfigurationInvalid, DetailUnusable) as trouble:
+        prepared = prepare(call)
+    except REFUSALS as trouble:
         end(str(trouble), EXIT_CONFIGURATION)
-    opening = [*opening_facts(settings, realm=Realm.REPLAY, code_version=code_version()), *sessions]
-    said = _progress(bar_count(sources))
+    opening, sources, said = prepared.opening, prepared.sources, _progress(bar_count(prepared.sources))
     try:
         with recording(call["record"], force=call["force"]) as kept:
             recorder = None if kept is None else kept.recorder
@@ -153,7 +148,7 @@ def backtest(
         end(str(trouble), EXIT_USAGE)
     except RecordingFailed as trouble:
         end(str(trouble), EXIT_ERROR)
-    result = _report(settings, sources, finished, gear)
+    result = report_of(prepared, finished, gear)
     if kept is not None:
         result = msgspec.structs.replace(result, record=kept.described())
     if report_file is not None:
@@ -164,6 +159,36 @@ def backtest(
         from tapeline_backtest.tables import print_report
 
         print_report(result)
+
+
+REFUSALS = (BadFile, UnknownTimeframe, ConfigurationInvalid, DetailUnusable)
+"""What is wrong with files or configuration; the message says what, and the fix."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prepared:
+    """Checked settings, the files they name, and the facts they begin a tape with."""
+
+    settings: Settings
+    sources: list[Source]
+    opening: list[Opening]
+
+
+def prepare(call: dict[str, Any]) -> Prepared:
+    """Everything of a call that can be wrong, looked at before anything runs. Raises ``REFUSALS`` and UsageError."""
+    config = call["config"]
+    settings, files = settings_of_config(config, call) if config is not None else settings_of_call(call)
+    settings = checked(_with_costs(_with_files(settings, call), call))
+    sources = _sources(settings, files, call["timeframe"], _rule(settings, files, call))
+    settings = deciding_on(settings, sources[0].file, config)
+    sessions = session_openings(settings)
+    opening = [*opening_facts(settings, realm=Realm.REPLAY, code_version=code_version()), *sessions]
+    return Prepared(settings, sources, opening)
+
+
+def run_prepared(prepared: Prepared, recorder: Recorder | None, progress: Progress | None = None) -> Finished:
+    """In the loop gear; in blocks where the bars are many."""
+    return _run_loop(prepared.opening, prepared.sources, None, progress, recorder)
 
 
 def _run_loop(
@@ -372,7 +397,8 @@ def source_of(table: InstrumentTable, path: str, read: Callable[[str], BarFile])
     )
 
 
-def _report(settings: Settings, sources: list[Source], finished: Finished, gear: str) -> Report:
+def report_of(prepared: Prepared, finished: Finished, gear: str) -> Report:
+    settings, sources = prepared.settings, prepared.sources
     tokens = {instrument_id(table): table for table in settings.instrument}
     return report(
         Run(

@@ -217,7 +217,7 @@ def report(run: Run, collected: Collected, books: ledger.State) -> Report:
     drawdown, amount, high, low = max_drawdown(curve.equity)
     days = daily_returns(curve)
     year = min((TRADING_DAYS.get(calendar, 365) for calendar in run.calendars.values()), default=365)
-    volatility = float(np.std(days, ddof=1)) if len(days) >= 2 else None
+    volatility = deviation(days) if len(days) >= 2 else None
     sharpe, sortino = daily_ratios(days, year)
     annual = _annual_return(curve, year, len(days)) if len(days) >= 2 else None
     trades = sum(each.trades for each in results.values())
@@ -294,7 +294,7 @@ def equity_curve(run: Run, flows: Mapping[InstrumentId, Flow], funded: Sequence[
     for close_ns, one in zip(closes, run.sources, strict=True):
         flow = flows.get(one.instrument)
         if flow is not None:
-            at = np.searchsorted(time_ns, flow.time_ns)
+            at = np.minimum(np.searchsorted(time_ns, flow.time_ns), len(time_ns) - 1)  # live, fills follow the last bar
             np.subtract.at(equity, at, flow.paid)
             holdings.append(_Holding(close_ns, one.file.columns.close, at, flow.moved))
     for at_ns, amount in funded:
@@ -366,10 +366,15 @@ def max_drawdown(equity: Floats) -> tuple[float, float, int, int]:
 
 def daily_returns(curve: Curve) -> Floats:
     """Returns of the last equity of each UTC day; the first day's is measured from the first equity of the curve."""
-    first, last = (int(time_ns - 1) // DAY_NS for time_ns in (curve.time_ns[0], curve.time_ns[-1]))
+    return returns_of(np.concatenate([curve.equity[:1], curve.equity[day_ends(curve.time_ns)]]))
+
+
+def day_ends(time_ns: Ints) -> Ints:
+    """Index of the last of ascending times in each UTC day that has one. Midnight belongs to the day it ends."""
+    first, last = (int(one - 1) // DAY_NS for one in (time_ns[0], time_ns[-1]))
     midnights = np.arange(first + 1, last + 2, dtype=np.int64) * DAY_NS
-    ends = np.unique(np.searchsorted(curve.time_ns, midnights, side="right") - 1)
-    return returns_of(np.concatenate([curve.equity[:1], curve.equity[ends]]))
+    ends: Ints = np.unique(np.searchsorted(time_ns, midnights, side="right") - 1)
+    return ends
 
 
 def returns_of(closing: Floats) -> Floats:
@@ -384,7 +389,12 @@ def daily_ratios(days: Floats, year: int) -> tuple[float | None, float | None]:
     if len(days) < 2:
         return None, None
     mean = float(np.mean(days))
-    return _ratio(mean, float(np.std(days, ddof=1)), year), _ratio(mean, _downside(days), year)
+    return _ratio(mean, deviation(days), year), _ratio(mean, _downside(days), year)
+
+
+def deviation(days: Floats) -> float:
+    """Sample deviation; exactly zero of equal numbers, whose mean may differ from them in the last bit."""
+    return float(np.std(days, ddof=1)) if np.ptp(days) else 0.0
 
 
 def _annual_return(curve: Curve, year: int, days: int) -> float | None:

@@ -1,0 +1,95 @@
+"""A whole report as data: what the console prints, the page draws and ``--json`` says, computed once.
+
+Other parts of the laboratory hand in what they found through plain data: a verdict, a grid, folds, a fan. What is not
+handed in is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from tapeline_backtest.report import Report
+from tapeline_backtest.session import Session
+from tapeline_lab.reports.breakdown import Period, PeriodRow, breakdown
+from tapeline_lab.reports.checks import Finding, Grid, findings
+from tapeline_lab.reports.groups import Group, Groups, groups, total
+from tapeline_lab.reports.metrics import Daily, Metrics, daily, metrics
+
+
+class Verdict(Protocol):
+    """What the evidence supports, as ``tapeline_lab.validity`` says it."""
+
+    @property
+    def level(self) -> str: ...
+
+    @property
+    def words(self) -> str: ...
+
+
+class LeftOpen(msgspec.Struct, frozen=True):
+    """A position when the tape ended, at the last price. ``profit`` after fees and funding so far."""
+
+    strategy: str
+    instrument: str
+    quantity: str
+    average_price: float
+    last_price: float
+    opened_ns: int
+    profit: float
+
+
+class Document(msgspec.Struct, frozen=True):
+    """What ``report.json`` holds."""
+
+    verdict: dict[str, str] | None
+    findings: tuple[Finding, ...]
+    metrics: Metrics
+    groups: Groups
+    total: Group
+    left_open: tuple[LeftOpen, ...]
+    breakdown: dict[str, list[PeriodRow]]
+    report: Report
+
+
+class View(msgspec.Struct, frozen=True):
+    """A document with what it was made of, for charts."""
+
+    session: Session
+    by_day: Daily
+    document: Document
+
+
+def view(session: Session, periods: Sequence[Period], verdict: Verdict | None = None, grid: Grid | None = None) -> View:
+    by_day = daily(session)
+    document = Document(
+        verdict=None if verdict is None else {"level": str(verdict.level), "words": _words(verdict.words)},
+        findings=findings(session, by_day.returns.tolist(), grid),
+        metrics=metrics(session),
+        groups=groups(session),
+        total=total(session),
+        left_open=tuple(
+            LeftOpen(
+                each.strategy,
+                session.name(each.instrument),
+                str(each.quantity),
+                float(each.average_price),
+                float(each.last_price),
+                each.opened_ns,
+                float(each.profit),
+            )
+            for each in session.open_positions
+        ),
+        breakdown={
+            period.value: breakdown(by_day.day, by_day.returns, session.trades, period)
+            for period in dict.fromkeys(periods)
+        },
+        report=session.report,
+    )
+    return View(session, by_day, document)
+
+
+def _words(words: str | Sequence[str]) -> str:
+    return words if isinstance(words, str) else " ".join(words)
