@@ -1,0 +1,146 @@
+"""Decisions of two tapes of the same session, side by side.
+
+A decision is whatever a service said: intents, declines, approvals, refusals, submissions, reports, fills, the fees of
+fills, positions, trades, equity. Two are the same decision if they have the same name, and agree if they say the same
+at the same time. What differs is the origin of a divergence, or follows from one: an author that had heard nothing
+different from anybody decided otherwise by itself; whoever had, may only have followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from tapeline_common.core import Core
+from tapeline_common.events import EVENT_BY_NAME
+from tapeline_common.wire import Fact
+from tapeline_lab.parity.naming import Names
+
+Moment = tuple[int, int]
+
+
+class Kind(StrEnum):
+    """Kinds of decisions, in the order of a bar's way."""
+
+    REGIME = "REGIME"
+    PRESET = "PRESET"
+    INTENT = "INTENT"
+    DECLINE = "DECLINE"
+    APPROVAL = "APPROVAL"
+    REFUSAL = "REFUSAL"
+    HALT = "HALT"
+    SUBMISSION = "SUBMISSION"
+    REPORT = "REPORT"
+    FILL = "FILL"
+    FEE = "FEE"
+    FUNDING = "FUNDING"
+    POSITION = "POSITION"
+    TRADE = "TRADE"
+    EQUITY = "EQUITY"
+    BOOKS = "BOOKS"
+
+
+_OF_TYPE = {
+    Kind.REGIME: "TrainingRequested TrainingFailed ModelRegistered RegimeUpdated ModelPromoted ModelRolledBack "
+    "PromotionRefused",
+    Kind.PRESET: "PresetRegistered PresetRefused PresetChosen PresetRewarded",
+    Kind.INTENT: "OrderProposed",
+    Kind.DECLINE: "TradeDeclined",
+    Kind.APPROVAL: "OrderApproved",
+    Kind.REFUSAL: "OrderRefused",
+    Kind.HALT: "LimitBreached TradingHalted TradingResumed",
+    Kind.SUBMISSION: "OrderSubmitted OrderWithheld CancelSubmitted LifecycleViolated",
+    Kind.REPORT: "OrderAccepted OrderRejected OrderCanceled OrderExpired OrderOutcomeUnknown BalanceReported "
+    "LiquidationOrdered",
+    Kind.FILL: "OrderFilled",
+    Kind.FUNDING: "BorrowCharged FundingPosted BorrowPosted",
+    Kind.POSITION: "PositionChanged",
+    Kind.TRADE: "TradeClosed",
+    Kind.EQUITY: "EquityMarked",
+    Kind.BOOKS: "BooksReconciled",
+}
+KIND_OF = {EVENT_BY_NAME[name]: kind for kind, names in _OF_TYPE.items() for name in names.split()}
+FEE_FIELDS = ("fee", "fee_currency")
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One decision on one tape.
+
+    Attributes:
+        cause: name of the fact it answers; empty for a real venue's report.
+        moment: of the outside fact at its root.
+    """
+
+    key: str
+    kind: Kind
+    author: str
+    event: str
+    pos: int
+    time_ns: int
+    cause: str
+    moment: Moment
+    content: Mapping[str, Any]
+
+
+Decisions = Mapping[str, Decision]
+
+
+def decisions_of(facts: Iterable[Fact], names: Names, moments: Mapping[str, Moment]) -> dict[str, Decision]:
+    """Every decision of a tape by name; ``moments`` are those of its outside facts."""
+    found: dict[str, Decision] = {}
+    for fact in facts:
+        if not fact.cause and fact.author != "venue":
+            continue
+        key = names.keys[fact.pos]
+        content = names.content(fact)
+        kind = KIND_OF[type(fact.event)]
+        cause = names.keys[fact.cause] if fact.cause else ""
+        moment = moments.get(names.keys[fact.correlation], (0, 0))
+
+        def add(key: str, kind: Kind, content: Mapping[str, Any], *, fact: Fact, cause: str, moment: Moment) -> None:
+            said = type(fact.event).__name__
+            found[key] = Decision(key, kind, fact.author, said, fact.pos, fact.time_ns, cause, moment, content)
+
+        if kind is Kind.FILL:
+            fee = {name: content.pop(name) for name in FEE_FIELDS}
+            add(f"{key}/fee", Kind.FEE, fee, fact=fact, cause=cause, moment=moment)
+        add(key, kind, content, fact=fact, cause=cause, moment=moment)
+    return found
+
+
+def changed(one: Decisions, other: Decisions) -> dict[str, Decision]:
+    """Decisions that are not the same on both tapes, as ``other`` has them, else as ``one`` has them."""
+    found = {}
+    for key, decision in other.items():
+        before = one.get(key)
+        if before is None or before.content != decision.content:
+            found[key] = decision
+    for key, decision in one.items():
+        if key not in other:
+            found[key] = decision
+    return found
+
+
+def origins(found: Mapping[str, Decision], cores: Iterable[Core[Any]]) -> set[str]:
+    """Which of the changed decisions follow from no other one."""
+    first: dict[str, Moment] = {}
+    for core in cores:
+        heard = {event.__name__ for event in core.hears}
+        moments = [each.moment for each in found.values() if each.author != core.name and each.event in heard]
+        if moments:
+            first[core.name] = min(moments)
+    return {
+        key
+        for key, each in found.items()
+        if not _follows(each, found) and not (each.author in first and first[each.author] < each.moment)
+    }
+
+
+def _follows(decision: Decision, found: Collection[str]) -> bool:
+    """Whether its own cause, a fill's fee included, is among the changed; a fee also follows from its fill."""
+    if decision.kind is Kind.FEE and decision.key.removesuffix("/fee") in found:
+        return True
+    return decision.cause in found or f"{decision.cause}/fee" in found
