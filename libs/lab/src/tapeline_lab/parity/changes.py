@@ -28,7 +28,7 @@ class Change:
     """One outside fact then and today. ``None``: it was not said, or is not said any more.
 
     Attributes:
-        slippage_bps: of the venue then; what ``CostsConfigured`` means for instruments it does not name.
+        slippage_bps: of the venue, then and today; what ``CostsConfigured`` means for instruments it does not name.
     """
 
     at: tuple[int, int]
@@ -37,7 +37,7 @@ class Change:
     time_ns: int
     recorded: Event | None
     today: Event | None
-    slippage_bps: Decimal = ZERO
+    slippage_bps: tuple[Decimal, Decimal] = (ZERO, ZERO)
 
     @property
     def causes(self) -> frozenset[Cause]:
@@ -66,16 +66,18 @@ class Change:
             name: getattr(now if _cause_of(CostsConfigured, name) in causes else then, name)
             for name in ("fee_tiers", "latency_ms", "intrabar")
         }
-        plain = InstrumentCosts(slippage_bps=self.slippage_bps)
+        plain = [InstrumentCosts(slippage_bps=bps) for bps in self.slippage_bps]
         merged = {
             instrument: _instrument_costs(
-                then.instruments.get(instrument, plain), now.instruments.get(instrument, plain), causes
+                then.instruments.get(instrument, plain[0]), now.instruments.get(instrument, plain[1]), causes
             )
             for instrument in dict.fromkeys([*then.instruments, *now.instruments])
         }
-        is_plain = all(costs == plain for costs in merged.values())
-        needed = not is_plain or bool(then.instruments) or taken["latency_ms"] or taken["intrabar"] != empty.intrabar
-        configured = CostsConfigured(venue, instruments=merged if needed else {}, **taken)
+        flat = _instrument_costs(plain[0], plain[1], causes)
+        path_matters = taken["latency_ms"] or taken["intrabar"] is not empty.intrabar
+        if not path_matters and not then.instruments and all(costs == flat for costs in merged.values()):
+            merged = {}  # as the configuration says it: costs that the venue's own facts say are not said twice
+        configured = CostsConfigured(venue, instruments=merged, **taken)
         return None if self.recorded is None and configured == empty else configured
 
 

@@ -125,17 +125,23 @@ def changed(one: Decisions, other: Decisions) -> dict[str, Decision]:
 
 
 def origins(found: Mapping[str, Decision], cores: Iterable[Core[Any]]) -> set[str]:
-    """Which of the changed decisions follow from no other one."""
+    """Which of the changed decisions follow from no other one.
+
+    A decision follows if its cause is changed, or if its author had learnt of a changed fact of another type from an
+    earlier outside fact. Two facts of one type are two instances of one reason: each fill that a tick makes dearer.
+    """
+    hears = {core.name: {event.__name__ for event in core.hears} for core in cores}
     first: dict[str, Moment] = {}
-    for core in cores:
-        heard = {event.__name__ for event in core.hears}
-        moments = [each.moment for each in found.values() if each.author != core.name and each.event in heard]
-        if moments:
-            first[core.name] = min(moments)
+    for each in found.values():
+        first[each.event] = min(first.get(each.event, each.moment), each.moment)
     return {
         key
         for key, each in found.items()
-        if not _follows(each, found) and not (each.author in first and first[each.author] < each.moment)
+        if not _follows(each, found)
+        and not any(
+            moment < each.moment and event != each.event and event in hears.get(each.author, ())
+            for event, moment in first.items()
+        )
     }
 
 

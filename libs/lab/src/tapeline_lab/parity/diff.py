@@ -27,7 +27,7 @@ from tapeline_lab.parity.causes import FUNDING_SAID_BY_VENUE, OF_AUTHOR, Cause
 from tapeline_lab.parity.changes import Change, all_causes, script
 from tapeline_lab.parity.comparison import Decision, Moment, changed, decisions_of, origins
 from tapeline_lab.parity.fees import at_todays_fees
-from tapeline_lab.parity.naming import same_but
+from tapeline_lab.parity.naming import Names, same_but
 from tapeline_lab.parity.record import Question, Record, Saying
 from tapeline_lab.parity.rerun import Gear, Ran, Replies, Rerun
 from tapeline_ledger import core as ledger
@@ -57,12 +57,16 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one cause did: by which ways it came, and by how much it moved the final equity."""
+    """What one cause did: by how much it moved the final equity, how many decisions changed in its run (another cause
+    may have changed them again), and by which ways it came: questions answered otherwise by today's code, outside facts
+    that are others, the timetable."""
 
     cause: Cause
     gap: Decimal
+    changed: int
     by_code: int
     by_facts: int
+    by_timetable: bool
 
 
 @dataclass(slots=True)
@@ -191,6 +195,12 @@ class _Bench:
 
         return reply
 
+    def decisions(self, facts: Sequence[Fact], names: Names) -> dict[str, Decision]:
+        """Those of a tape that are compared."""
+        first = (self.switches.since, 0)
+        found = decisions_of(facts, names, self.moments)
+        return {key: each for key, each in found.items() if each.moment >= first} if first > (1, 0) else found
+
     @property
     def causes(self) -> list[Cause]:
         """Those that anything is switched for, in their order."""
@@ -222,22 +232,25 @@ def diff(record: Record, gear: Gear, switches: Switches, progress: Progress = la
     bench.note()
     progress("the record made again")
     ran = bench.run(())
-    recorded = decisions_of(record.facts, record.names, bench.moments)
-    before = decisions_of(ran.facts, ran.names, bench.moments)
+    recorded = bench.decisions(record.facts, record.names)
+    before = bench.decisions(ran.facts, ran.names)
     recorded_equity = _recorded_equity(record, bench)
     equity = _equity(ran)
     remainder = equity - recorded_equity
-    owner = dict.fromkeys(changed(recorded, before), Cause.CODE)
-    roots = origins(changed(recorded, before), gear.cores)
+    left = changed(recorded, before)
+    owner = dict.fromkeys(left, Cause.CODE)
+    roots = origins(left, gear.cores)
+    counts = {Cause.CODE: len(left)}
     gaps = {Cause.CODE: remainder}
     switched: list[Cause] = []
     for cause in bench.causes:
         progress(f"{cause} as today")
         switched.append(cause)
         ran = bench.run(switched)
-        after = decisions_of(ran.facts, ran.names, bench.moments)
+        after = bench.decisions(ran.facts, ran.names)
         moved = changed(before, after)
         owner.update(dict.fromkeys(moved, cause))
+        counts[cause] = counts.get(cause, 0) + len(moved)
         roots = (roots - moved.keys()) | origins(moved, gear.cores)
         gaps[cause] = gaps.get(cause, ZERO) + _equity(ran) - equity
         equity, before = _equity(ran), after
@@ -249,7 +262,7 @@ def diff(record: Record, gear: Gear, switches: Switches, progress: Progress = la
         same=len(recorded.keys() | before.keys()) - len(found),
         counts=_counts(recorded, before, {each.decision.key for each in found}),
         differences=sorted(found, key=lambda each: (each.decision.moment, each.decision.pos)),
-        shares=[_share(cause, gaps.get(cause, ZERO), bench) for cause in Cause],
+        shares=[_share(cause, gaps.get(cause, ZERO), counts.get(cause, 0), bench) for cause in Cause],
         capital=_capital(record),
         recorded_equity=recorded_equity,
         today_equity=equity,
@@ -259,9 +272,10 @@ def diff(record: Record, gear: Gear, switches: Switches, progress: Progress = la
     )
 
 
-def _share(cause: Cause, gap: Decimal, bench: _Bench) -> Share:
+def _share(cause: Cause, gap: Decimal, moved: int, bench: _Bench) -> Share:
     by_code = sum(each is cause for each in bench.noted.values())
-    return Share(cause, gap, by_code, sum(cause in change.causes for change in bench.switches.changes))
+    by_facts = sum(cause in change.causes for change in bench.switches.changes)
+    return Share(cause, gap, moved, by_code, by_facts, bench.switches.lock_step and cause is Cause.LATENCY)
 
 
 def _counts(

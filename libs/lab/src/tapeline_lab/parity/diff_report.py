@@ -36,12 +36,16 @@ class CauseRow(msgspec.Struct, frozen=True):
     """One cause.
 
     Attributes:
-        decisions: how many differ because of it; ``origins`` of them follow from no other difference.
+        changed: how many decisions changed when it was switched.
+        decisions: how many of them it changed last, and still differ: those that it explains.
+        origins: how many of these follow from no other difference.
         first: the earliest of them: its place in the record, or in today's tape if only that has it.
         equity: how far it moved the final equity, exactly; ``equity_bps`` in basis points of what was paid in.
-        by_code: questions that today's code answers otherwise; ``by_facts``: outside facts that are others today.
+        by_code: questions that today's code answers otherwise; ``by_facts``: outside facts that are others today;
+            ``by_timetable``: answers come when a backtest has them.
     """
 
+    changed: int
     decisions: int
     origins: int
     first: int | None
@@ -49,6 +53,7 @@ class CauseRow(msgspec.Struct, frozen=True):
     equity_bps: Decimal
     by_code: int
     by_facts: int
+    by_timetable: bool
 
 
 class DifferenceRow(msgspec.Struct, frozen=True):
@@ -99,8 +104,9 @@ def report_of(run: str, record: Record, found: Diff, limit: int) -> DiffReport:
     causes = {}
     for share, bps in zip(found.shares, points, strict=True):
         mine = [each for each in found.differences if each.cause is share.cause]
-        if mine or share.gap or share.by_code or share.by_facts:
+        if mine or share.gap or share.by_code or share.by_facts or share.by_timetable:
             causes[share.cause.value] = CauseRow(
+                changed=share.changed,
                 decisions=len(mine),
                 origins=sum(each.is_origin for each in mine),
                 first=mine[0].decision.pos if mine else None,
@@ -108,6 +114,7 @@ def report_of(run: str, record: Record, found: Diff, limit: int) -> DiffReport:
                 equity_bps=bps,
                 by_code=share.by_code,
                 by_facts=share.by_facts,
+                by_timetable=share.by_timetable,
             )
     return DiffReport(
         run=run,
@@ -203,20 +210,20 @@ def _kinds(report: DiffReport) -> Table:
 def _causes(report: DiffReport) -> Table:
     table = Table()
     table.add_column("cause")
-    for name in ("decisions", "origins", "first at", "equity", "bps"):
+    for name in ("changed", "decisions", "origins", "first at", "equity", "bps"):
         table.add_column(name, justify="right")
     table.add_column("by")
     for cause, row in report.causes.items():
-        ways = [f"code ({row.by_code})"] * bool(row.by_code) + [f"facts ({row.by_facts})"] * bool(row.by_facts)
-        table.add_row(
-            cause, f"{row.decisions:,}", f"{row.origins:,}", "-" if row.first is None else str(row.first),
-            _signed(row.equity), _signed(row.equity_bps), ", ".join(ways) or "unknown",
-        )  # fmt: skip
+        ways = [f"{name} ({count})" for name, count in (("code", row.by_code), ("facts", row.by_facts)) if count]
+        ways += ["timetable"] * row.by_timetable
+        first = "-" if row.first is None else str(row.first)
+        numbers = [f"{each:,}" for each in (row.changed, row.decisions, row.origins)]
+        money = _signed(row.equity), _signed(row.equity_bps)
+        table.add_row(cause, *numbers, first, *money, ", ".join(ways) or "unknown")
     table.add_section()
-    table.add_row(
-        "total", f"{report.decisions - report.same:,}", f"{sum(row.origins for row in report.causes.values()):,}", "",
-        _signed(report.equity_gap), _signed(report.equity_gap_bps), "",
-    )  # fmt: skip
+    origins = sum(row.origins for row in report.causes.values())
+    money = _signed(report.equity_gap), _signed(report.equity_gap_bps)
+    table.add_row("total", "", f"{report.decisions - report.same:,}", f"{origins:,}", "", *money)
     return table
 
 

@@ -16,6 +16,7 @@ import msgspec
 
 from tapeline_common.calendars import session_openings
 from tapeline_common.events import (
+    AUTHOR_OF,
     AccountFunded,
     BanditConfigured,
     CostsConfigured,
@@ -54,7 +55,7 @@ def edits_of(
     found = [_edit(current, text) for text in sets]
     for venue in _venues(current):
         if latency_ms is not None:
-            found.append(_costs_edit(venue, lambda costs: msgspec.structs.replace(costs, latency_ms=latency_ms)))
+            found.append(_path_edit(current, venue, lambda it: msgspec.structs.replace(it, latency_ms=latency_ms)))
         if slippage_ticks:
             found.append(_ticks(current, venue, slippage_ticks))
     return [each for edit in found for each in (edit if isinstance(edit, list) else [edit])]
@@ -64,15 +65,16 @@ def edited(record: Record, edits: Sequence[Edit]) -> list[Change]:
     """The changes that edits make to a whole session."""
     known = configured(record)
     current = latest(known)
+    after = {slot: _applied(event, slot, edits) for slot, event in current.items()}
     changes = []
     for each in known:
         today = _applied(each.saying.event, each.slot, edits)
         if today != each.saying.event:
-            changes.append(_change(each.saying, today, current))
+            changes.append(_change(each.saying, today, current, after))
     present = {each.slot for each in known}
     for slot in dict.fromkeys(slot for slot, _ in edits):
         if slot not in present:
-            changes.append(_added(slot, _applied(_base(slot), slot, edits), record, current))
+            changes.append(_added(slot, _applied(_base(slot), slot, edits), record, current, after))
     return changes
 
 
@@ -80,17 +82,19 @@ def added_at(record: Record, edits: Sequence[Edit], pos: int) -> list[Change]:
     """The changes that edits make when they are said just after a position; what was restated later is edited too."""
     known = configured(record, pos)
     current = latest(known)
+    after = {slot: _applied(event, slot, edits) for slot, event in current.items()}
     time_ns = max(fact.time_ns for fact in record.facts[:pos])
     changes = []
     for slot in dict.fromkeys(slot for slot, _ in edits):
         before = current.get(slot) or _base(slot)
         today = _applied(before, slot, edits)
         if today != before:
-            changes.append(Change((pos, 2), "operator", f"fork:{slot}#1", time_ns, None, today))
+            bps = _bps(today, current, after)
+            changes.append(Change((pos, 2), AUTHOR_OF[type(today)], f"fork:{slot}#1", time_ns, None, today, bps))
     for each in configured(record):
         today = _applied(each.saying.event, each.slot, edits)
         if each.saying.at[0] > pos and today != each.saying.event:
-            changes.append(_change(each.saying, today, current))
+            changes.append(_change(each.saying, today, current, after))
     return changes
 
 
@@ -120,21 +124,27 @@ def configured_by(record: Record, path: Path) -> list[Change]:
             continue
         today = wanted.get(each.slot) if each.times == 1 else None
         if today != each.saying.event:
-            changes.append(_change(each.saying, today, current))
+            changes.append(_change(each.saying, today, current, wanted))
     present = {each.slot for each in known}
-    changes += [_added(slot, event, record, current) for slot, event in wanted.items() if slot not in present]
+    changes += [_added(slot, event, record, current, wanted) for slot, event in wanted.items() if slot not in present]
     return changes
 
 
-def _change(saying: Saying, today: Event | None, current: dict[str, Event]) -> Change:
-    venue = getattr(saying.event, "venue", "")
-    return Change(saying.at, saying.author, saying.id, saying.time_ns, saying.event, today, slippage_of(current, venue))
+def _change(saying: Saying, today: Event | None, current: dict[str, Event], after: dict[str, Event]) -> Change:
+    bps = _bps(saying.event, current, after)
+    return Change(saying.at, saying.author, saying.id, saying.time_ns, saying.event, today, bps)
 
 
-def _added(slot: str, event: Event, record: Record, current: dict[str, Event]) -> Change:
+def _added(slot: str, event: Event, record: Record, current: dict[str, Event], after: dict[str, Event]) -> Change:
     last = end_of_opening(record)
-    slippage_bps = slippage_of(current, getattr(event, "venue", ""))
-    return Change((last.at[0], 2), "operator", f"{slot}#1", last.time_ns, None, event, slippage_bps)
+    bps = _bps(event, current, after)
+    return Change((last.at[0], 2), AUTHOR_OF[type(event)], f"{slot}#1", last.time_ns, None, event, bps)
+
+
+def _bps(event: Event, current: dict[str, Event], after: dict[str, Event]) -> tuple[Decimal, Decimal]:
+    """The flat slippage of the venue that a fact is about, before and after."""
+    venue = getattr(event, "venue", "")
+    return slippage_of(current, venue), slippage_of(after, venue)
 
 
 def _applied(event: Event, slot: str, edits: Iterable[Edit]) -> Event:
@@ -195,11 +205,9 @@ def _venue(current: dict[str, Event], key: str, value: str, text: str) -> list[E
         if key in VenueConfigured.__struct_fields__:
             found.append((f"venue:{venue}", _setter(VenueConfigured, key, value, text)))
         if key in ("latency_ms", "intrabar"):
-            found.append(_costs_edit(venue, _setter(CostsConfigured, key, value.upper(), text)))
+            found += _path_edit(current, venue, _setter(CostsConfigured, key, value.upper(), text))
         elif key in InstrumentCosts.__struct_fields__:
-            is_flat = key == "slippage_bps" and f"costs:{venue}" not in current
-            if not is_flat:
-                found.append(_instrument_edit(current, venue, _setter(InstrumentCosts, key, value, text)))
+            found.append(_instrument_edit(current, venue, _setter(InstrumentCosts, key, value, text)))
     if not found:
         fields = [*VenueConfigured.__struct_fields__[1:], "latency_ms", "intrabar", *InstrumentCosts.__struct_fields__]
         raise EditInvalid(f"--set {text}: no key venue.{key}; use one of {', '.join(dict.fromkeys(fields))}")
@@ -294,10 +302,6 @@ def _venues(current: dict[str, Event]) -> list[str]:
     return [event.venue for event in current.values() if isinstance(event, VenueConfigured)]
 
 
-def _costs_edit(venue: str, apply: Callable[[Any], Event]) -> Edit:
-    return f"costs:{venue}", apply
-
-
 def _instrument_edit(current: dict[str, Event], venue: str, apply: Callable[[Any], Any]) -> Edit:
     """Apply to the costs of every instrument; those without costs of their own have the venue's slippage."""
     plain = InstrumentCosts(slippage_bps=slippage_of(current, venue))
@@ -307,7 +311,12 @@ def _instrument_edit(current: dict[str, Event], venue: str, apply: Callable[[Any
         own = {token: apply(costs.instruments.get(token, plain)) for token in tokens}
         return msgspec.structs.replace(costs, instruments=own)
 
-    return _costs_edit(venue, to_all)
+    return f"costs:{venue}", to_all
+
+
+def _path_edit(current: dict[str, Event], venue: str, apply: Callable[[Any], Event]) -> list[Edit]:
+    """What concerns a bar's path holds for the instruments that have costs: here for all."""
+    return [_instrument_edit(current, venue, lambda costs: costs), (f"costs:{venue}", apply)]
 
 
 def _ticks(current: dict[str, Event], venue: str, ticks: int) -> Edit:

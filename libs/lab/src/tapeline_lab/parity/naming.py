@@ -22,7 +22,8 @@ from tapeline_common.wire import Fact
 POSITIONAL = ("client_order_id", "venue_order_id", "trade_id", "approval", "heard")
 """Fields that hold positions, or digests of them. What they name is in the fact's own name already."""
 
-_WORD = re.compile(r"[A-Za-z0-9_-]+")
+WORD = re.compile(r"[A-Za-z0-9_-]+")
+"""What may be an order's id within a text."""
 
 
 class Names:
@@ -83,7 +84,7 @@ class Names:
         if "order" in plain:
             plain["order"] = self.orders.get(plain["order"], plain["order"])
         if isinstance(plain.get("detail"), str):
-            plain["detail"] = _WORD.sub(self._name_of_word, plain["detail"])
+            plain["detail"] = WORD.sub(self._name_of_word, plain["detail"])
         plain["time_ns"] = fact.time_ns
         return plain
 

@@ -58,7 +58,7 @@ class Record:
     is_live: bool
     has_real_venue: bool
     _last_answered: Mapping[str, int] = field(default_factory=dict)
-    _longest_wait: Mapping[str, int] = field(default_factory=dict)
+    _longest_wait: int = 1
 
     @property
     def head(self) -> int:
@@ -73,15 +73,15 @@ class Record:
         return [_saying(fact) for fact in self.facts if not fact.cause and fact.author == "venue"]
 
     def may_be_under_way(self, author: str, key: str) -> bool:
-        """Whether a missing answer could have been recorded had the session gone on: the author had answered nothing
-        later, and had needed as long before."""
+        """Whether a missing answer could have been recorded had the session gone on: its author had answered nothing
+        later, and somebody had needed as long before."""
         pos = self.positions.get(key)
         if not self.is_live or pos is None or pos <= self._last_answered.get(author, 0):
             return False
         fact = self.facts[pos - 1]
         if isinstance(fact.event, TrainingRequested):
             return author == "trainer"
-        return pos > self.head - self._longest_wait.get(author, 1)
+        return pos > self.head - self._longest_wait
 
 
 def _saying(fact: Fact) -> Saying:
@@ -98,7 +98,7 @@ def record_of(facts: Sequence[Fact]) -> Record:
     timetable: dict[Question, int] = {}
     positions: dict[str, int] = {}
     answered: dict[str, int] = {}
-    waits: dict[str, int] = {}
+    longest = 1
     for fact in facts:
         key = names.add(fact)
         positions[key] = fact.pos
@@ -108,7 +108,7 @@ def record_of(facts: Sequence[Fact]) -> Record:
             if question not in timetable:
                 timetable[question] = fact.pos
                 answered[fact.author] = max(answered.get(fact.author, 0), fact.cause)
-                waits[fact.author] = max(waits.get(fact.author, 0), fact.pos - fact.cause)
+                longest = max(longest, fact.pos - fact.cause) if fact.author != "trainer" else longest
     return Record(
         facts=facts,
         names=names,
@@ -119,5 +119,5 @@ def record_of(facts: Sequence[Fact]) -> Record:
         is_live=started.realm is Realm.LIVE,
         has_real_venue=any(fact.author == "venue" and not fact.cause for fact in facts),
         _last_answered=answered,
-        _longest_wait=waits,
+        _longest_wait=longest,
     )

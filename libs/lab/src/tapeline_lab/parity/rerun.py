@@ -11,6 +11,7 @@ deciding. It does no I/O and writes to nobody's tape.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ from tapeline_common.values import OrderId, Realm
 from tapeline_common.wire import Fact, encode
 from tapeline_common.wiring import Worker, in_author_order
 from tapeline_execution.core import client_order_id
-from tapeline_lab.parity.naming import Names
+from tapeline_lab.parity.naming import WORD, Names
 from tapeline_lab.parity.record import Question, Record, Saying
 from tapeline_ledger.core import CORE as LEDGER_CORE
 
@@ -259,13 +260,19 @@ class Rerun:
         for index, fact in enumerate(reply):
             event = fact.event
             if type(event).about != "order":
-                said.append(event)
+                detail = getattr(event, "detail", "")
+                own = WORD.sub(self._own_id, detail)
+                said.append(event if own == detail else msgspec.structs.replace(event, detail=own))
                 continue
             changed = self._about_order(event, index, reply, cause)
             if changed is None:
                 return None
             said.append(changed)
         return said
+
+    def _own_id(self, word: re.Match[str]) -> str:
+        name = self._record.names.orders.get(OrderId(word[0]))
+        return word[0] if name is None else self.ran.names.order_ids.get(name, OrderId(word[0]))
 
     def _about_order(self, event: Any, index: int, reply: Sequence[Fact], cause: Fact) -> Event | None:
         if isinstance(event, OrderProposed | LiquidationOrdered):
