@@ -6,6 +6,7 @@ and a step as the paths in it that changed. It decides nothing and changes nothi
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import fields, is_dataclass
@@ -50,6 +51,8 @@ def plain(value: Any) -> Any:
     """A state as nested dicts, lists and texts, whatever it is made of."""
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no word for it, and NaN would differ from itself
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Decimal):
