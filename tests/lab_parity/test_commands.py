@@ -153,7 +153,7 @@ def test_steps_are_readable(tape: Path) -> None:
     told = called("replay", tape, "--step", "--at", 100, "--steps", 2)
 
     assert told.exit_code == 0
-    assert "BarClosed" in told.output
+    assert "OrderProposed" in told.output
     assert " -> " in told.output
 
 

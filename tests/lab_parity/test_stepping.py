@@ -73,6 +73,8 @@ def test_before_and_after_join() -> None:
                     continue  # places in a list move with it
                 if (core, path) in known and not isinstance(before, dict | list):
                     assert known[core, path] == before
+                for deeper in [each for each in known if each[0] == core and each[1].startswith(f"{path}.")]:
+                    del known[deeper]
                 known[core, path] = after
 
 
