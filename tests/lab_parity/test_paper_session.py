@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -26,7 +26,7 @@ from tapeline_lab.parity.record import record_of
 from tapeline_lab.parity.rerun import installed_gear
 from tapeline_lab.parity.runs import read_run
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(170)]
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
 
 CONFIG = """
 [run]
@@ -78,12 +78,12 @@ class Session:
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     folder = tmp_path_factory.mktemp("paper")
     for each in (folder, folder.parent):
         each.chmod(0o755)
     (folder / "tapeline.toml").write_text(CONFIG)
-    yield asyncio.run(record(folder / "data", folder / "tapeline.toml"))
+    return asyncio.run(record(folder / "data", folder / "tapeline.toml"))
 
 
 async def record(folder: Path, config: Path) -> Session:
