@@ -34,6 +34,9 @@ from tapeline_ledger import core as ledger
 
 Progress = Callable[[str], None]
 
+REPORTED = frozenset({Cause.FEE, Cause.FILL})
+"""What a real venue reported, and a simulated one is asked for instead."""
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -59,7 +62,7 @@ class Difference:
 class Share:
     """What one cause did: by how much it moved the final equity, how many decisions changed in its run (another cause
     may have changed them again), and by which ways it came: questions answered otherwise by today's code, outside facts
-    that are others, the timetable."""
+    that are others, the timetable, a real venue in whose place there is a simulated one."""
 
     cause: Cause
     gap: Decimal
@@ -67,6 +70,7 @@ class Share:
     by_code: int
     by_facts: int
     by_timetable: bool
+    by_venue: bool
 
 
 @dataclass(slots=True)
@@ -206,7 +210,7 @@ class _Bench:
         """Those that anything is switched for, in their order."""
         found = {*self.noted.values(), *all_causes(self.switches.changes)}
         if self.record.has_real_venue:
-            found |= {Cause.FEE, Cause.FILL}
+            found |= REPORTED
         if self.switches.lock_step:
             found.add(Cause.LATENCY)
         return [cause for cause in Cause if cause in found]
@@ -275,7 +279,9 @@ def diff(record: Record, gear: Gear, switches: Switches, progress: Progress = la
 def _share(cause: Cause, gap: Decimal, moved: int, bench: _Bench) -> Share:
     by_code = sum(each is cause for each in bench.noted.values())
     by_facts = sum(cause in change.causes for change in bench.switches.changes)
-    return Share(cause, gap, moved, by_code, by_facts, bench.switches.lock_step and cause is Cause.LATENCY)
+    by_timetable = bench.switches.lock_step and cause is Cause.LATENCY
+    by_venue = bench.record.has_real_venue and cause in REPORTED
+    return Share(cause, gap, moved, by_code, by_facts, by_timetable, by_venue)
 
 
 def _counts(

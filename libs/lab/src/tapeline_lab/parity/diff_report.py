@@ -42,7 +42,8 @@ class CauseRow(msgspec.Struct, frozen=True):
         first: the earliest of them: its place in the record, or in today's tape if only that has it.
         equity: how far it moved the final equity, exactly; ``equity_bps`` in basis points of what was paid in.
         by_code: questions that today's code answers otherwise; ``by_facts``: outside facts that are others today;
-            ``by_timetable``: answers come when a backtest has them.
+            ``by_timetable``: answers come when a backtest has them; ``by_venue``: a simulated venue stands in for a
+            real one.
     """
 
     changed: int
@@ -54,6 +55,7 @@ class CauseRow(msgspec.Struct, frozen=True):
     by_code: int
     by_facts: int
     by_timetable: bool
+    by_venue: bool
 
 
 class DifferenceRow(msgspec.Struct, frozen=True):
@@ -90,6 +92,7 @@ class DiffReport(msgspec.Struct, frozen=True):
     equity_gap_bps: Decimal
     remainder: Decimal
     causes: dict[str, CauseRow]
+    first: DifferenceRow | None
     differences: list[DifferenceRow]
 
 
@@ -104,7 +107,7 @@ def report_of(run: str, record: Record, found: Diff, limit: int) -> DiffReport:
     causes = {}
     for share, bps in zip(found.shares, points, strict=True):
         mine = [each for each in found.differences if each.cause is share.cause]
-        if mine or share.gap or share.by_code or share.by_facts or share.by_timetable:
+        if mine or share.gap or any((share.by_code, share.by_facts, share.by_timetable, share.by_venue)):
             causes[share.cause.value] = CauseRow(
                 changed=share.changed,
                 decisions=len(mine),
@@ -115,6 +118,7 @@ def report_of(run: str, record: Record, found: Diff, limit: int) -> DiffReport:
                 by_code=share.by_code,
                 by_facts=share.by_facts,
                 by_timetable=share.by_timetable,
+                by_venue=share.by_venue,
             )
     return DiffReport(
         run=run,
@@ -133,6 +137,7 @@ def report_of(run: str, record: Record, found: Diff, limit: int) -> DiffReport:
         equity_gap_bps=basis_points(found.gap, found.capital),
         remainder=found.remainder,
         causes=causes,
+        first=next((_row(each) for each in found.differences if each.is_origin), None),
         differences=[_row(each) for each in found.differences[:limit]],
     )
 
@@ -188,6 +193,8 @@ def print_report(report: DiffReport, limit: int) -> None:
     console.print(_kinds(report))
     if report.causes:
         console.print(_causes(report))
+    if report.first is not None:
+        click.echo(f"first divergence: {_line(report.first).strip('* ')}")
     if report.differences:
         _print_differences(report, limit, differing)
     click.echo(f"parity {report.parity_percent} % of {report.decisions:,} decisions")
@@ -215,7 +222,7 @@ def _causes(report: DiffReport) -> Table:
     table.add_column("by")
     for cause, row in report.causes.items():
         ways = [f"{name} ({count})" for name, count in (("code", row.by_code), ("facts", row.by_facts)) if count]
-        ways += ["timetable"] * row.by_timetable
+        ways += [name for name, is_so in (("timetable", row.by_timetable), ("venue", row.by_venue)) if is_so]
         first = "-" if row.first is None else str(row.first)
         numbers = [f"{each:,}" for each in (row.changed, row.decisions, row.origins)]
         money = _signed(row.equity), _signed(row.equity_bps)
@@ -230,8 +237,12 @@ def _causes(report: DiffReport) -> Table:
 def _print_differences(report: DiffReport, limit: int, differing: int) -> None:
     click.echo(f"differences, the first {min(limit, differing):,} of {differing:,} (* follows from no other):")
     for row in report.differences:
-        mark = "*" if row.origin else " "
-        click.echo(f"{mark} {_place(row):<11} {time_text(row.time_ns)} {row.cause:<13} {row.event:<16} {_what(row)}")
+        click.echo(_line(row))
+
+
+def _line(row: DifferenceRow) -> str:
+    mark = "*" if row.origin else " "
+    return f"{mark} {_place(row):<11} {time_text(row.time_ns)} {row.cause:<13} {row.event:<16} {_what(row)}"
 
 
 def _place(row: DifferenceRow) -> str:
