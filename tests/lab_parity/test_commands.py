@@ -169,6 +169,7 @@ def test_steps_are_readable(tape: Path) -> None:
         (("diff", "{tape}", "--since", "2099-01-01"), 2, "nothing was recorded at or after 2099-01-01"),
         (("diff", "{tape}", "--config", "no.toml"), 4, "no.toml"),
         (("diff", "{tape}", "--config", "no.toml", "--set", "risk.max_position=1"), 2, "give one"),
+        (("diff", "{tape}", "--config", "no.toml", "--since", "200"), 2, "give one"),
         (("fork", "{tape}", "--at", "250"), 2, "nothing is changed"),
         (("fork", "{tape}", "--at", "250", "--until", "200", "--set", "risk.max_position=1"), 2, "is not after"),
         (("fork", "{tape}", "--at", "250", "--set", "risk.max_position=1", "--record", "x.txt"), 2, "ends in .tape"),

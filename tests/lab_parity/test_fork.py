@@ -46,6 +46,18 @@ def test_the_past_is_the_record_to_the_last_byte(at: int) -> None:
     assert found.is_as_recorded
 
 
+def test_an_answer_is_never_divided() -> None:
+    """A position within an answer stands for the answer's end, wherever that is."""
+    record = live_session(SEED)
+    answers = [facts for facts in record.answers.values() if len(facts) > 1]
+
+    assert answers
+    for facts in answers:
+        assert {record.end_of_answer(fact.pos) for fact in facts} == {facts[-1].pos}
+    bar = next(fact for fact in record.facts if not fact.cause)
+    assert record.end_of_answer(bar.pos) == bar.pos
+
+
 def test_a_tighter_limit_refuses_what_was_approved() -> None:
     """The first difference is risk's, orders on their way go on, and both sides start from the same equity."""
     found = forked("risk.max_position=0")

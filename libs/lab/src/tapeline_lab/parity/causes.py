@@ -115,3 +115,4 @@ OF_INSTRUMENT_COST: dict[str, Cause] = {"borrow_rate": Cause.FUNDING, "liquidati
 """Fields of ``InstrumentCosts``; the others are FILL."""
 
 FUNDING_SAID_BY_VENUE: tuple[type[Event], ...] = (BorrowCharged,)
+"""What a venue says that is funding and no fill."""

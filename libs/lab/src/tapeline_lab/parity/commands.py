@@ -75,7 +75,7 @@ def diff_command(run: str, since: str | None, limit: int, to_json: bool, **call:
     with trouble_ends():
         record = record_of(read_run(run))
         switches = Switches(
-            _changes(record, call),
+            _changes(record, since, call),
             lock_step=call["lock_step"],
             refit=call["refit"],
             since=1 if since is None else position_of(record, since),
@@ -89,9 +89,11 @@ def diff_command(run: str, since: str | None, limit: int, to_json: bool, **call:
     sys.exit(EXIT_OK if found.is_same else EXIT_ERROR)
 
 
-def _changes(record: Record, call: dict[str, Any]) -> list[Change]:
+def _changes(record: Record, since: str | None, call: dict[str, Any]) -> list[Change]:
     """Everything that the options put in the place of recorded facts."""
     current = latest(configured(record))
+    if call["config"] is not None and since is not None:
+        raise EditInvalid("--config holds from the first fact on, --since leaves what was before alone: give one")
     if call["config"] is not None:
         if call["sets"] or call["slippage_ticks"] or call["latency_ms"] is not None:
             raise EditInvalid("--config says everything that --set, --slippage-ticks and --latency-ms could: give one")
@@ -168,7 +170,7 @@ def fork_command(
 
     with trouble_ends():
         record = record_of(read_run(run))
-        start = position_of(record, at)
+        start = record.end_of_answer(position_of(record, at))
         end = record.head if until is None else position_of(record, until)
         if end <= start:
             raise EditInvalid(f"--until {until} is not after --at {at}: name a later position")

@@ -9,7 +9,7 @@ different from anybody decided otherwise by itself; whoever had, may only have f
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -94,20 +94,22 @@ def decisions_of(facts: Iterable[Fact], names: Names, moments: Mapping[str, Mome
     for fact in facts:
         if not fact.cause and fact.author != "venue":
             continue
-        key = names.keys[fact.pos]
-        content = names.content(fact)
-        kind = KIND_OF[type(fact.event)]
-        cause = names.keys[fact.cause] if fact.cause else ""
-        moment = moments.get(names.keys[fact.correlation], (0, 0))
-
-        def add(key: str, kind: Kind, content: Mapping[str, Any], *, fact: Fact, cause: str, moment: Moment) -> None:
-            said = type(fact.event).__name__
-            found[key] = Decision(key, kind, fact.author, said, fact.pos, fact.time_ns, cause, moment, content)
-
-        if kind is Kind.FILL:
+        key, content = names.keys[fact.pos], names.content(fact)
+        decision = Decision(
+            key=key,
+            kind=KIND_OF[type(fact.event)],
+            author=fact.author,
+            event=type(fact.event).__name__,
+            pos=fact.pos,
+            time_ns=fact.time_ns,
+            cause=names.keys[fact.cause] if fact.cause else "",
+            moment=moments.get(names.keys[fact.correlation], (0, 0)),
+            content=content,
+        )
+        if decision.kind is Kind.FILL:
             fee = {name: content.pop(name) for name in FEE_FIELDS}
-            add(f"{key}/fee", Kind.FEE, fee, fact=fact, cause=cause, moment=moment)
-        add(key, kind, content, fact=fact, cause=cause, moment=moment)
+            found[f"{key}/fee"] = replace(decision, key=f"{key}/fee", kind=Kind.FEE, content=fee)
+        found[key] = decision
     return found
 
 

@@ -72,6 +72,12 @@ class Record:
         """What a real venue reported."""
         return [_saying(fact) for fact in self.facts if not fact.cause and fact.author == "venue"]
 
+    def end_of_answer(self, pos: int) -> int:
+        """Position of the last fact of the answer that a fact belongs to: an answer is recorded whole."""
+        fact = self.facts[pos - 1]
+        whole = self.answers.get((fact.author, self.names.keys[fact.cause])) if fact.cause else None
+        return pos if whole is None else whole[-1].pos
+
     def may_be_under_way(self, author: str, key: str) -> bool:
         """Whether a missing answer could have been recorded had the session gone on: its author had answered nothing
         later, and somebody had needed as long before."""
