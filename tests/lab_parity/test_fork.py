@@ -12,6 +12,7 @@ from tests.lab_parity.sessions import live_session
 from tapeline_common.events import LimitsSet, OrderRefused, OrderSubmitted
 from tapeline_common.tape_file_verify import verify_file
 from tapeline_common.wire import encode
+from tapeline_lab.parity.causes import Cause
 from tapeline_lab.parity.changes import Change, configured, latest
 from tapeline_lab.parity.commands import _keep
 from tapeline_lab.parity.edits import EditInvalid, added_at, edits_of
@@ -116,6 +117,31 @@ def test_a_fork_is_a_tape(tmp_path: Path) -> None:
     assert fork(
         again, installed_gear(), 300, changed_at(again, 300, "risk.max_position=1000"), again.head
     ).is_as_recorded
+
+
+def test_settings_that_were_stated_again_are_changed_everywhere() -> None:
+    """A session whose limits were set anew in the middle: an edit holds for both, from the first fact on; and a fork
+    changes what is stated after it as well."""
+    from tapeline_lab.parity.changes import script
+    from tapeline_lab.parity.edits import edited
+
+    again = record_of(forked("risk.max_position=10").tape.facts)
+    edits = edits_of(latest(configured(again)), ["risk.max_order_notional=7"])
+
+    stated = [said for said in script(again, edited(again, edits), {Cause.RISK}) if isinstance(said.event, LimitsSet)]
+    later = [
+        said for said in script(again, added_at(again, edits, 100), {Cause.RISK}) if isinstance(said.event, LimitsSet)
+    ]
+
+    assert [(said.id, said.event.max_position, said.event.max_order_notional) for said in stated] == [
+        ("limits#1", Decimal(20), Decimal(7)),
+        ("limits#2", Decimal(10), Decimal(7)),
+    ]
+    assert [(said.id, said.event.max_position, said.event.max_order_notional) for said in later] == [
+        ("limits#1", Decimal(20), Decimal(5000)),
+        ("limits#3", Decimal(20), Decimal(7)),
+        ("limits#2", Decimal(10), Decimal(7)),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -84,13 +84,15 @@ def added_at(record: Record, edits: Sequence[Edit], pos: int) -> list[Change]:
     current = latest(known)
     after = {slot: _applied(event, slot, edits) for slot, event in current.items()}
     time_ns = max(fact.time_ns for fact in record.facts[:pos])
+    times = {each.slot: each.times for each in configured(record)}
     changes = []
     for slot in dict.fromkeys(slot for slot, _ in edits):
         before = current.get(slot) or _base(slot)
         today = _applied(before, slot, edits)
         if today != before:
             bps = _bps(today, current, after)
-            changes.append(Change((pos, 2), AUTHOR_OF[type(today)], f"fork:{slot}#1", time_ns, None, today, bps))
+            identity = f"{slot}#{times.get(slot, 0) + 1}"
+            changes.append(Change((pos, 2), AUTHOR_OF[type(today)], identity, time_ns, None, today, bps))
     for each in configured(record):
         today = _applied(each.saying.event, each.slot, edits)
         if each.saying.at[0] > pos and today != each.saying.event:

@@ -23,7 +23,7 @@ from tapeline_common.events import (
 from tapeline_common.money import ZERO
 from tapeline_common.wire import Fact, encode
 from tapeline_lab.parity.changes import Change, all_causes, script
-from tapeline_lab.parity.comparison import Decision, changed, decisions_of
+from tapeline_lab.parity.comparison import Decision, Kind, changed, decisions_of
 from tapeline_lab.parity.record import Record, Saying, record_of
 from tapeline_lab.parity.rerun import Gear, Ran, Rerun
 from tapeline_ledger import core as ledger
@@ -77,7 +77,7 @@ def fork(record: Record, gear: Gear, at: int, changes: Sequence[Change], until: 
     one = decisions_of(unchanged.facts, unchanged.names, moments)
     other = decisions_of(forked.facts, forked.names, moments)
     different = changed(one, other)
-    first = min(different.values(), key=lambda each: (each.moment, each.pos), default=None)
+    first = min(different.values(), key=lambda each: (each.moment, each.pos, each.kind is Kind.FEE), default=None)
     equity_at = ledger.equity(ledger.fold(cut.facts[:at]))
     return Fork(
         at=at,
