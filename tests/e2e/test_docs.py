@@ -30,6 +30,7 @@ PAGES = (
     "docs/sweeps.md",
     "docs/validity.md",
     "docs/reports.md",
+    "docs/parity.md",
     "docs/operating.md",
 )
 
