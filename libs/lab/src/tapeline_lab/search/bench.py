@@ -25,7 +25,7 @@ from tapeline_backtest.command import BLOCKS_FROM_BARS, source_of
 from tapeline_backtest.compiled import memory_of, scan
 from tapeline_backtest.feed import Source, script
 from tapeline_backtest.kept import flows_by_instrument, results_by_instrument
-from tapeline_backtest.kernel import KernelRefused, Market, Plan
+from tapeline_backtest.kernel import KernelRefused, Market, Outcome, Plan
 from tapeline_backtest.kernel_runner import told
 from tapeline_backtest.runner import Finished, run_blocks, run_loop
 from tapeline_common.calendars import session_openings
@@ -149,7 +149,7 @@ class Bench:
                 if found != one.digest:
                     raise BadFile(
                         FileFault.UNREADABLE,
-                        f"{one.path}: its SHA-256 is {found[:12]}, the study's is {one.digest[:12]}: put the same file there",
+                        f"{one.path}: SHA-256 {found[:12]}, the study's is {one.digest[:12]}: put the same file there",
                     )
             files = [read_file(one.path, one.timeframe) for one in recipe.files]
         self.files = list(files)
@@ -158,15 +158,24 @@ class Bench:
         self._markets: dict[int, Market] = {}
         self._parts: dict[int, Market] = {}
 
-    def run(self, task: Task) -> Result:
-        """Run a trial in the study's gear; what the kernel gear refuses goes to the loop gear."""
+    def run(self, tasks: Sequence[Task]) -> list[Result]:
+        """Run trials of one strategy on one ground, in the study's gear."""
+        if self.recipe.gear is Gear.LOOP:
+            return [self._alone(task) for task in tasks]
+        try:
+            return list(self._in_kernel(tasks))
+        except (KernelRefused, ParameterInvalid):  # One of them; which it is, is found out one by one.
+            return [self._alone(task) for task in tasks]
+
+    def _alone(self, task: Task) -> Result:
+        """Run a trial by itself; what the kernel gear refuses goes to the loop gear, unless that was ruled out."""
         try:
             validate(find(task.strategy), task.parameters)
         except ParameterInvalid as trouble:
             return NotRun(TrialRefusal.NOT_TOGETHER, str(trouble))
         if self.recipe.gear is Gear.KERNEL:
             try:
-                return self._in_kernel(task)
+                return self._in_kernel([task])[0]
             except KernelRefused as trouble:
                 if self.recipe.is_strict:
                     return NotRun(TrialRefusal.GEAR_REFUSED, str(trouble))
@@ -196,7 +205,8 @@ class Bench:
             settings.strategy[0], name=strategy, kind=strategy, instruments=(table.name,), parameters=parameters
         )
         feed = msgspec.structs.replace(settings.feed, timeframe=self.files[file].facts.timeframe)
-        return checked(msgspec.structs.replace(settings, feed=feed, instrument=(table,), strategy=(own,)))
+        alone: Settings = checked(msgspec.structs.replace(settings, feed=feed, instrument=(table,), strategy=(own,)))
+        return alone
 
     # ---- kernel gear -------------------------------------------------------------------------------------------------
 
@@ -218,22 +228,27 @@ class Bench:
                 self._parts[ground] = self._markets[where.file].part(where.first, where.stop)
             return self._parts[ground]
 
-    def _in_kernel(self, task: Task) -> Ran:
-        where = self.recipe.grounds[task.ground]
-        plan = self._plan(where.file, task.strategy)
-        market = self._market(task.ground, plan)
-        plan = replace(plan, parameters=task.parameters)
+    def _in_kernel(self, tasks: Sequence[Task]) -> list[Ran]:
+        """Raises ``KernelRefused`` and ``ParameterInvalid`` if one of them cannot be run."""
+        first = tasks[0]
+        where = self.recipe.grounds[first.ground]
+        plan = self._plan(where.file, first.strategy)
+        market = self._market(first.ground, plan)
+        plans = [replace(plan, parameters=validate(plan.strategy, task.parameters)) for task in tasks]
+        return [self._told(where, each, market, self._outcome(where, each, market)) for each in plans]
+
+    def _outcome(self, where: Ground, plan: Plan, market: Market) -> Outcome:
         memory = None
         if where.warm_up_bars:
             columns = self._markets[where.file].columns
-            memory = warmed(plan.strategy, task.parameters, columns, where.first - where.warm_up_bars, where.first)
-        lists = self.recipe.lists_trades
-        outcome = kernel.run(plan, market, record=lists, memory=memory)
+            memory = warmed(plan.strategy, plan.parameters, columns, where.first - where.warm_up_bars, where.first)
+        return kernel.run(plan, market, record=self.recipe.lists_trades, memory=memory)
+
+    def _told(self, where: Ground, plan: Plan, market: Market, outcome: Outcome) -> Ran:
         results = None
-        if lists:
-            opening = opening_facts(
-                self._settings(where.file, task.strategy, task.parameters), realm=Realm.REPLAY, code_version=""
-            )
+        if self.recipe.lists_trades:
+            settings = self._settings(where.file, plan.strategy.name, plan.parameters)
+            opening = opening_facts(settings, realm=Realm.REPLAY, code_version="")
             source = self._source(where.file, self.files[where.file].part(where.first, where.stop))
             collected, _ = told([each.event for each in opening], source, plan, market, outcome)
             results = [result_of(trade) for trade in collected.trades]
@@ -293,7 +308,8 @@ class Bench:
 def warmed(strategy: Strategy, parameters: Parameters, columns: Any, start: int, stop: int) -> Floats:
     """A strategy's memory after bars ``start`` to ``stop``, compiled. Raises ``CompilationRefused``."""
     memory = memory_of(strategy, parameters)
-    run, values = scan(strategy), tuple(parameters.values())
+    run: Any = scan(strategy)
+    values = tuple(parameters.values())
     settled = nan
     while start < stop:
         start, settled = run(memory, values, columns, start, stop, settled)

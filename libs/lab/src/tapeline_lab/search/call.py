@@ -87,8 +87,8 @@ ACCOUNT_OPTIONS = (
     ),
     click.option(
         "-p", "--param", "params", multiple=True, metavar="NAME=VALUES",
-        help="Values of a parameter: fast=5..14, slow=20..65:5 or fast=5,8,13; KIND.NAME=... for one strategy of several;"
-        " repeatable.",
+        help="Values of a parameter: fast=5..14, slow=20..65:5 or fast=5,8,13; repeatable. KIND.NAME=... is for one"
+        " strategy of several.",
     ),
     click.option(
         "--data", "data", multiple=True, help="Parquet or CSV file of bars; each file is an account of its own."
@@ -336,6 +336,15 @@ def study_ground(account: Account, ground: Ground, trials: int) -> StudyGround:
         days=len(days_of(bars)),
         trials=trials,
     )
+
+
+def bars_of(account: Account, where: StudyGround) -> BarFile:
+    """The bars that a ground's trials can trade on."""
+    for file, bars in zip(account.files, account.bars, strict=True):
+        if (file.instrument, bars.facts.timeframe) == (where.instrument, where.timeframe):
+            first = int(np.searchsorted(bars.columns.open_ns, where.first_open_ns))
+            return bars.part(first, first + where.bars)
+    raise AssertionError(f"{where.instrument} {where.timeframe} is in none of the files")
 
 
 def configuration_of(settings: Settings) -> str:

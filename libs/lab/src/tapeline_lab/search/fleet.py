@@ -41,15 +41,17 @@ class Fleet(Protocol):
 
 
 def pieces(recipe: Recipe, tasks: Sequence[Task]) -> Iterator[Sequence[Task]]:
-    """Neighbouring tasks that are handed over together; those of the loop gear one by one, for they are long."""
+    """Tasks that are handed over together: neighbours of one strategy on one ground; in the loop gear one by one."""
     start = 0
     while start < len(tasks):
-        ground = recipe.grounds[tasks[start].ground]
-        size = max(1, min(MOST_A_PIECE, BARS_A_PIECE // (ground.stop - ground.first)))
-        if recipe.gear is Gear.LOOP:
-            size = 1
-        yield tasks[start : start + size]
-        start += size
+        ground, strategy = tasks[start].ground, tasks[start].strategy
+        where = recipe.grounds[ground]
+        size = 1 if recipe.gear is Gear.LOOP else min(MOST_A_PIECE, BARS_A_PIECE // (where.stop - where.first))
+        stop = start + 1
+        while stop < min(len(tasks), start + size) and (tasks[stop].ground, tasks[stop].strategy) == (ground, strategy):
+            stop += 1
+        yield tasks[start:stop]
+        start = stop
 
 
 Later = Callable[[], list[Result]]
@@ -93,13 +95,9 @@ class Pool:
 def local(bench: Bench, workers: int) -> Fleet:
     """Threads for the kernel gear, whose code holds no lock; processes for the loop gear, which is Python."""
     if bench.recipe.gear is Gear.KERNEL:
-        return Pool(ThreadPoolExecutor(workers), lambda piece: _run(bench, piece), bench.recipe, workers)
+        return Pool(ThreadPoolExecutor(workers), bench.run, bench.recipe, workers)
     processes = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin, initargs=(bench.recipe,))
     return Pool(processes, _run_here, bench.recipe, workers)
-
-
-def _run(bench: Bench, piece: Sequence[Task]) -> list[Result]:
-    return [bench.run(task) for task in piece]
 
 
 # ---- in a worker process -----------------------------------------------------------------------------------------
@@ -122,4 +120,4 @@ def _end_with(sentinel: Any) -> None:
 
 
 def _run_here(piece: Sequence[Task]) -> list[Result]:
-    return _run(_here[0], piece)
+    return _here[0].run(piece)

@@ -6,6 +6,7 @@ read the files of bars at the same paths and compare their digests. The one door
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -31,12 +32,12 @@ class RayFleet:
         self._is_ours = not ray.is_initialized()
         if self._is_ours:
             address = os.environ.get("RAY_ADDRESS")
-            own = {} if address else {"num_cpus": workers, "include_dashboard": False}
+            own: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
             try:
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
             except (ConnectionError, RuntimeError, ValueError) as trouble:
                 raise FleetFailed(f"--on ray: the cluster is not reached ({trouble}): see RAY_ADDRESS") from trouble
-        self._workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        self._workers = max(1, int(self._ray.cluster_resources().get("CPU", 1)))
         self._packed = ray.put(msgspec.msgpack.encode(recipe))
         self._work = ray.remote(run_there)
 
@@ -72,4 +73,4 @@ def run_there(packed: bytes, piece: Sequence[Task]) -> list[Result]:
     if packed not in _benches:
         _benches.clear()
         _benches[packed] = Bench(msgspec.msgpack.decode(packed, type=Recipe))
-    return [_benches[packed].run(task) for task in piece]
+    return _benches[packed].run(piece)

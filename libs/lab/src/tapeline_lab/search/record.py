@@ -1,7 +1,7 @@
 """The record of a study: its facts in a tape file, and the daily returns of every trial beside it.
 
-A folder has ``study.tape``, for each ground ``returns-<ground>.npy`` (days x trials, binary64) and ``days-<ground>.npy``
-(the UTC days of its rows), and ``study.json``. Facts are stamped with the close of the last bar of all, the moment of
+A folder has ``study.tape``, ``study.json``, and for each ground ``returns-<ground>.npy`` (days x trials, binary64) and
+``days-<ground>.npy`` (the UTC days of its rows). Facts are stamped with the close of the last bar of all, the moment of
 which they speak, and stand in the order of their numbers; so the tape of a study that was killed and went on, or ran
 elsewhere, is the same to the last byte. Clocks, workers and places are in ``study.json`` only.
 

@@ -10,7 +10,11 @@ from rich.table import Table
 from tapeline_common.commands_shared import time_text
 
 if TYPE_CHECKING:
+    from tapeline_lab.search.compare_command import Comparison
+    from tapeline_lab.search.sensitivity import Sensitivity
     from tapeline_lab.search.sweep_command import Sweep
+    from tapeline_lab.search.walk_forward import Walk
+    from tapeline_lab.search.walk_forward_command import WalkForward
 
 WIDTH = 160
 """Columns where the output is no terminal: a row has its parameters besides its figures."""
@@ -63,6 +67,133 @@ def _figures(row: dict[str, Any]) -> list[str]:
         f"{row['fees']:,.2f}",
         f"{row['market_change']:+.2%}",
     ]
+
+
+def print_walk_forward(result: WalkForward) -> None:
+    """Every fold, then the stitched tests, which are what counts."""
+    console = wide_console()
+    for walk in result.walks:
+        console.print(_folds(walk, result.objective))
+        console.print(_stitched(walk))
+    how = "anchored" if result.is_anchored else "rolling"
+    console.print(f"{how}, {result.trials:,} trials, {result.gear} gear", soft_wrap=True)
+    if result.study is not None:
+        console.print(f"recorded in {result.study}", soft_wrap=True)
+
+
+def _folds(walk: Walk, objective: str) -> Table:
+    table = Table(title=f"{walk.strategy} on {walk.instrument} {walk.timeframe}, each training's best by {objective}")
+    columns = (
+        "fold",
+        "test from",
+        "to",
+        "parameters",
+        "IS Sharpe",
+        "OOS Sharpe",
+        "IS return",
+        "OOS return",
+        "drawdown",
+    )
+    for name in (*columns, "trades", "market"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for fold in walk.folds:
+        chosen = "nothing" if fold.parameters is None else _settings(fold.parameters)
+        table.add_row(
+            str(fold.fold + 1),
+            time_text(fold.test_from_ns)[:10],
+            time_text(fold.test_to_ns)[:10],
+            chosen,
+            number(fold.in_sample_sharpe),
+            number(fold.out_of_sample_sharpe),
+            share(fold.in_sample_return),
+            share(fold.out_of_sample_return),
+            f"{fold.out_of_sample_drawdown:.2%}",
+            str(fold.trades),
+            share(fold.market_change),
+        )
+    return table
+
+
+def _stitched(walk: Walk) -> Table:
+    table = Table(title="out of sample, stitched: the result of record", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, value in (
+        ("days", f"{walk.days:,}"),
+        ("return", share(walk.total_return)),
+        ("annual return", share(walk.annual_return)),
+        ("Sharpe", number(walk.sharpe)),
+        ("Sortino", number(walk.sortino)),
+        ("max drawdown", f"{walk.max_drawdown:.2%}"),
+        ("t-statistic", number(walk.t_statistic)),
+        ("walk-forward efficiency", _defined(walk.efficiency)),
+        ("degradation of Sharpe", _defined(walk.degradation)),
+        ("folds in profit", f"{walk.profitable_folds:.0%}"),
+        ("rank stability", number(walk.rank_stability)),
+        ("market change", share(walk.market_change)),
+    ):
+        table.add_row(name, value)
+    return table
+
+
+def print_sensitivity(result: Sensitivity) -> None:
+    """The centre, the peak and the plateau, and what to take."""
+    console = wide_console()
+    table = Table(title=f"{result.strategy} around {_settings(result.centre)}, by {result.objective}")
+    for name in ("", "parameters", result.objective):
+        table.add_column(name, justify="left" if not name else "right", no_wrap=True)
+    table.add_row("centre", _settings(result.centre), number(result.centre_value))
+    if result.peak is not None:
+        table.add_row("peak", _settings(result.peak), number(result.peak_value))
+    if result.recommended is not None:
+        table.add_row("centre of the plateau", _settings(result.recommended), number(result.recommended_value))
+    console.print(table)
+    console.print(
+        f"{result.points:,} settings, median {number(result.median)}, plateau ratio {_defined(result.plateau_ratio)}, "
+        f"{share_of(result.profitable)} of them in profit",
+        soft_wrap=True,
+    )
+    if result.recommended is not None:
+        console.print(f"take {_settings(result.recommended)}: the best surroundings, not the peak", soft_wrap=True)
+
+
+def print_comparison(result: Comparison) -> None:
+    """All contenders side by side, best first."""
+    console = wide_console()
+    table = Table(title=f"{len(result.rows)} contenders, by {result.rank_by}")
+    columns = ("contender", "instrument", "return", "Sharpe", "Sortino", "Calmar", "drawdown", "trades", "against hold")
+    for name in columns:
+        table.add_column(name, justify="left" if name == "contender" else "right", no_wrap=True)
+    has_intervals = any(row.sharpe_low is not None for row in result.rows)
+    if has_intervals:
+        table.add_column("Sharpe 95 %", justify="right", no_wrap=True)
+    for row in result.rows:
+        interval = "-" if row.sharpe_low is None else f"{number(row.sharpe_low)} to {number(row.sharpe_high)}"
+        table.add_row(
+            row.name,
+            row.instrument,
+            share(row.total_return),
+            number(row.sharpe),
+            number(row.sortino),
+            number(row.calmar),
+            f"{row.max_drawdown:.2%}",
+            "-" if row.trades is None else str(row.trades),
+            share(row.excess_return),
+            *([interval] if has_intervals else []),
+        )
+    console.print(table)
+
+
+def _settings(parameters: dict[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in parameters.items()) or "defaults"
+
+
+def _defined(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.2f}"
+
+
+def share_of(value: float) -> str:
+    return f"{value:.0%}"
 
 
 def wide_console() -> Console:
