@@ -21,7 +21,7 @@ from tapeline_lab.search.bench import Bench, Gear, Recipe, Result, Task
 BARS_A_PIECE = 2_000_000
 """Bars of all trials of a piece in the kernel gear: some twenty milliseconds, so that handing over costs nothing."""
 
-MOST_A_PIECE = 256
+MOST_A_PIECE = 32
 PIECES_AHEAD = 4
 """Pieces handed to each worker ahead: enough to keep it busy, few enough to stop at once."""
 

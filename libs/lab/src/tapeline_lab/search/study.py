@@ -32,7 +32,7 @@ class Study:
         opened: what the study was to do; ``opened.grounds`` says on what.
         trials: finished ones, in the order of their numbers.
         refused: those that gave no result; they count as tried.
-        is_complete: whether every trial is there.
+        finished: the last fact of a study that was carried out; absent while trials are missing.
         tape_hash: hash after the last fact, hexadecimal: the same for the same study, wherever and however it ran.
     """
 
@@ -40,7 +40,7 @@ class Study:
     opened: StudyOpened
     trials: tuple[TrialFinished, ...]
     refused: tuple[TrialRefused, ...]
-    is_complete: bool
+    finished: StudyFinished | None
     tape_hash: str
 
     @property
@@ -57,10 +57,9 @@ class Study:
         return self.opened.grounds
 
     @property
-    def best_number(self) -> int:
-        """Number of the best trial by the objective; -1 for none."""
-        best = self.best()
-        return -1 if best is None else best.number
+    def is_complete(self) -> bool:
+        """Whether every trial is there."""
+        return self.finished is not None
 
     def best(self, ground: int | None = None) -> TrialFinished | None:
         """The first of the best trials, of one ground or of all."""
@@ -110,6 +109,6 @@ def load(folder: str | Path) -> Study:
         facts[0],
         tuple(fact for fact in facts if isinstance(fact, TrialFinished)),
         tuple(fact for fact in facts if isinstance(fact, TrialRefused)),
-        isinstance(facts[-1], StudyFinished),
+        facts[-1] if isinstance(facts[-1], StudyFinished) else None,
         tape.head_hash.hex(),
     )

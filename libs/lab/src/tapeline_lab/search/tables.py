@@ -155,6 +155,8 @@ def print_sensitivity(result: Sensitivity) -> None:
     )
     if result.recommended is not None:
         console.print(f"take {_settings(result.recommended)}: the best surroundings, not the peak", soft_wrap=True)
+    else:
+        console.print("nothing here is above zero: there is no plateau to recommend", soft_wrap=True)
 
 
 def print_comparison(result: Comparison) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -303,9 +304,7 @@ def rank_stability(folds: Sequence[Tested], objective: Objective) -> float | Non
 
     ranks = [rankdata(np.array(list(column.values()))) for column in columns]
     pairs = [
-        float(np.corrcoef(one, other)[0, 1])
-        for one, other in zip(ranks, ranks[1:], strict=False)
-        if np.ptp(one) > 0 and np.ptp(other) > 0
+        float(np.corrcoef(one, other)[0, 1]) for one, other in pairwise(ranks) if np.ptp(one) > 0 and np.ptp(other) > 0
     ]
     return sum(pairs) / len(pairs) if pairs else None
 
