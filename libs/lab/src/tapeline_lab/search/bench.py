@@ -25,9 +25,10 @@ from tapeline_backtest.command import BLOCKS_FROM_BARS, source_of
 from tapeline_backtest.compiled import memory_of, scan
 from tapeline_backtest.feed import Source, script
 from tapeline_backtest.kept import flows_by_instrument, results_by_instrument
-from tapeline_backtest.kernel import KernelRefused, Market, Outcome, Plan
+from tapeline_backtest.kernel import KernelRefused, Market, Outcome, Plan, Units
 from tapeline_backtest.kernel_runner import told
 from tapeline_backtest.runner import Finished, run_blocks, run_loop
+from tapeline_backtest.wide import BASE, LIMB
 from tapeline_common.calendars import session_openings
 from tapeline_common.events import Parameters, TradeClosed, TrialFigures
 from tapeline_common.money import ZERO, plain
@@ -279,6 +280,14 @@ class Bench:
         made = source_of(table, one.path, lambda _path: part)
         return replace(made, digest=one.digest)
 
+    def _units(self, task: Task) -> Units | None:
+        """The kernel gear's units for a trial; ``None`` for what that gear does not know."""
+        try:
+            plan = self._plan(self.recipe.grounds[task.ground].file, task.strategy)
+            return kernel.rules_of(plan, self._market(task.ground, plan))[1]
+        except KernelRefused:
+            return None
+
     def _in_loop(self, task: Task) -> Result:
         where = self.recipe.grounds[task.ground]
         heard = self.files[where.file].part(where.first - where.warm_up_bars, where.stop)
@@ -301,7 +310,8 @@ class Bench:
             return NotRun(TrialRefusal.FAILED, str(trouble))
         traded = heard.part(where.warm_up_bars, len(heard))
         table = settings.instrument[0]
-        sums = sums_of(finished, settings, traded, lists_trades=self.recipe.lists_trades)
+        units = self._units(task)
+        sums = sums_of(finished, settings, traded, units, lists_trades=self.recipe.lists_trades)
         return Ran(*figures_of(sums, table.calendar, traded.columns.close))
 
 
@@ -347,17 +357,18 @@ def held_back(kind: str, bars: int) -> Strategy:
     return made
 
 
-def sums_of(finished: Finished, settings: Settings, traded: BarFile, *, lists_trades: bool) -> Sums:
-    """What a run of the loop gear came to on the bars it could trade on, in the kernel gear's arithmetic.
+def sums_of(
+    finished: Finished, settings: Settings, traded: BarFile, units: Units | None, *, lists_trades: bool
+) -> Sums:
+    """What a run of the loop gear came to on the bars it could trade on.
 
-    Cash and position are exact after each fill and become floats once, so the curve has the kernel's bits wherever
-    that gear's whole numbers have at most 53 of them.
+    units: those of the kernel gear, so that the curve has that gear's bits; ``None`` for what it does not know.
     """
     collected, books = finished.collected, finished.books
     token = instrument_id(settings.instrument[0])
     flow = flows_by_instrument(collected.fills.sums()).get(token)
     result = results_by_instrument(collected.trades.sums()).get(token)
-    cash, held = _curve_parts(finished, settings, traded)
+    cash, held = _curve_parts(finished, settings, traded, units)
     equity = cash + held * traded.columns.close
     peaks = np.maximum.accumulate(np.maximum(equity, float(settings.run.cash)))
     falls = np.divide(peaks - equity, peaks, out=np.zeros_like(equity), where=peaks > 0)
@@ -386,7 +397,7 @@ def result_of(trade: TradeClosed) -> Decimal:
     return trade.pnl - trade.fees + trade.funding
 
 
-def _curve_parts(finished: Finished, settings: Settings, traded: BarFile) -> tuple[Floats, Floats]:
+def _curve_parts(finished: Finished, settings: Settings, traded: BarFile, units: Units | None) -> tuple[Floats, Floats]:
     """Cash and position after each bar, shape (bars,) each."""
     moves = [
         (time_ns, -fill.side.sign * fill.quantity * fill.price - fill.fee, fill.side.sign * fill.quantity)
@@ -395,15 +406,23 @@ def _curve_parts(finished: Finished, settings: Settings, traded: BarFile) -> tup
     moves += [(time_ns, amount, ZERO) for time_ns, amount in finished.collected.funded]
     moves.sort(key=lambda move: move[0])
     cash, held = settings.run.cash, ZERO
-    cashes, helds = [float(cash)], [0.0]
+    cashes, helds = [_shown(cash, units)], [0.0]
     for _, paid, moved in moves:
         cash += paid
         held += moved
-        cashes.append(float(cash))
-        helds.append(float(held))
+        cashes.append(_shown(cash, units))
+        helds.append(float(held) if units is None else int(held.scaleb(units.quantity)) / 10.0**units.quantity)
     times = np.array([time_ns for time_ns, _, _ in moves], dtype=np.int64)
     after = np.searchsorted(times, traded.close_ns, side="right")
     return np.array(cashes)[after], np.array(helds)[after]
+
+
+def _shown(cash: Decimal, units: Units | None) -> float:
+    """Cash as ``kernel_loop.show`` turns it into a float."""
+    if units is None:
+        return float(cash)
+    high, low = divmod(int(cash.scaleb(units.money)), BASE)
+    return (high * LIMB + low) / 10.0**units.money
 
 
 def day_ends(file: BarFile) -> Any:
