@@ -23,14 +23,24 @@ import msgspec
 from tapeline_common import describe, settings
 from tapeline_common.catalogue import Measured, catalogue
 from tapeline_common.cli import tapeline
-from tapeline_common.events import SAYS, Event, FeeTier, FillCosts, InstrumentCosts, InstrumentLimits, OrderTerms
+from tapeline_common.events import (
+    SAYS,
+    Event,
+    FeeTier,
+    FillCosts,
+    InstrumentCosts,
+    InstrumentLimits,
+    OrderTerms,
+    StudyGround,
+    TrialFigures,
+)
 from tapeline_common.wiring import installed_services
 from tapeline_strategy.indicators import CATALOGUE, Family, Indicator
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDING: dict[str, dict[str, Any]] = tomllib.loads((ROOT / "docs/wording.toml").read_text(encoding="utf-8"))
 
-CARRIED = (OrderTerms, InstrumentLimits, FeeTier, InstrumentCosts, FillCosts)
+CARRIED = (OrderTerms, InstrumentLimits, FeeTier, InstrumentCosts, FillCosts, StudyGround, TrialFigures)
 """Parts of facts that are described once, below the facts that carry them."""
 
 

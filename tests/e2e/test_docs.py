@@ -31,6 +31,7 @@ PAGES = (
     "docs/validity.md",
     "docs/reports.md",
     "docs/parity.md",
+    "docs/walk-forward.md",
     "docs/operating.md",
 )
 

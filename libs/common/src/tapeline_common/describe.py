@@ -15,8 +15,12 @@ OUTSIDE = {
     "operator": "the operator's requests and the configuration, recorded by the ledger",
     "marketdata": "feeds",
     "trainer": "the regime service's worker",
+    "laboratory": "runs of a study, on a tape file of their own",
 }
 """Authors no core speaks for: their facts come from outside."""
+
+OFF_THE_BUS = {"laboratory": "none"}
+"""Authors that no service records for."""
 
 
 def tables(services: Mapping[str, Service]) -> dict[str, Any]:
@@ -27,7 +31,7 @@ def tables(services: Mapping[str, Service]) -> dict[str, Any]:
         core = next((core for core in service.cores if core.name == author), None) if service else None
         hears = [event for event in core.hears if AUTHOR_OF[event] != author] if core else []
         described[author] = {
-            "service": service.name if service else "ledger",
+            "service": service.name if service else OFF_THE_BUS.get(author, "ledger"),
             "hears": [event.__name__ for event in hears],
             "confirms": [event.__name__ for event in core.confirms] if core else [],
             "says": [event.__name__ for event in says],

@@ -42,10 +42,14 @@ from tapeline_common.values import (
     Refusal,
     Regime,
     Rejection,
+    SearchMethod,
     Side,
     StrategyId,
+    StudyKind,
     TimeInForce,
     TrainingFault,
+    TrialPart,
+    TrialRefusal,
     Withheld,
 )
 
@@ -827,6 +831,179 @@ class LifecycleViolated(Event, frozen=True, gc=False):
     detail: str
 
 
+# ---- laboratory: studies, which have tapes of their own ----------------------------------------------------------
+
+
+class StudyGround(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """What trials of a study run on: one instrument's bars in one period.
+
+    Attributes:
+        instrument: its name.
+        source: name of the file.
+        digest: SHA-256 of the file's bytes.
+        timeframe: bars that the strategy decides on, made of the file's if those are shorter.
+        part: what the period is for.
+        fold: pairs of training and test are counted from 0; -1 where there are none.
+        first_open_ns: opening time of the first bar on which a trial may trade.
+        last_close_ns: end of the last such bar.
+        bars: from the first to the last of them.
+        warm_up_bars: bars before them that a trial hears without trading.
+        days: UTC days on which bars close, each of which gives one return.
+        trials: most trials that run here.
+    """
+
+    instrument: str
+    source: str
+    digest: str
+    timeframe: str
+    part: TrialPart
+    fold: int
+    first_open_ns: int
+    last_close_ns: int
+    bars: int
+    warm_up_bars: int
+    days: int
+    trials: int
+
+
+class StudyOpened(Event, frozen=True, gc=False):
+    """A study began: everything its results follow from. The same content is the same study, with the same tape.
+
+    Attributes:
+        study: name made from all other fields.
+        kind: what the study is for.
+        strategies: kinds of strategy, in the order of the call.
+        space: values that were to be tried, by strategy and parameter, as text.
+        candidates: how many settings of each strategy are tried on each ground of a search.
+        objective: the figure that is searched for.
+        gear: gear that trials run in; one that cannot run a trial hands it to the loop gear.
+        configuration: everything else that trials run under, as JSON.
+        skipped: settings that were left out because their values do not go together.
+        total: how many trials the study has when it is finished.
+    """
+
+    about: ClassVar[str] = "study"
+    study: str
+    kind: StudyKind
+    method: SearchMethod
+    strategies: tuple[str, ...]
+    space: dict[str, dict[str, tuple[str, ...]]]
+    candidates: int
+    skipped: int
+    objective: str
+    seed: int
+    gear: str
+    code_version: str
+    configuration: str
+    grounds: tuple[StudyGround, ...]
+    total: int
+
+
+class TrialFigures(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """What a trial came to. Money in account currency, exact; ratios are fractions, annualised by the calendar.
+
+    Attributes:
+        bars: bars on which it could trade.
+        days: UTC days, each of which gave a return.
+        omega: sum of the days' gains over the sum of their losses.
+        expectancy: mean result of a trade, in money.
+        sqn: square root of the number of trades, times the mean of their results over its deviation (Van Tharp);
+            only where the study asked for it.
+        exposure_share: share of the bars after which something was held.
+        market_change: last close over first close, less one.
+        refused, declined: how often each reason was given.
+    """
+
+    bars: int
+    days: int
+    net_profit: Decimal
+    total_return: float
+    final_equity: Decimal
+    fees: Decimal
+    slippage: Decimal
+    max_drawdown: float
+    sharpe: float | None
+    sortino: float | None
+    calmar: float | None
+    omega: float | None
+    orders: int
+    fills: int
+    trades: int
+    win_rate: float | None
+    profit_factor: float | None
+    expectancy: float | None
+    sqn: float | None
+    exposure_share: float
+    market_change: float
+    refused: dict[str, int]
+    declined: dict[str, int]
+
+
+class TrialFinished(Event, frozen=True, gc=False):
+    """One strategy with one setting ran on one ground of a study.
+
+    Attributes:
+        study: name of the study.
+        number: trials of a study are numbered from 0 in the order in which they are recorded.
+        ground: index in the study's ``grounds``.
+        first_open_ns: opening time of the first bar it could trade on.
+        last_close_ns: end of the last one.
+        seed: seed of what the trial itself draws.
+        figures: what it came to.
+        returns: SHA-256 of its daily returns as little-endian binary64, which are kept beside the tape.
+    """
+
+    about: ClassVar[str] = "study"
+    study: str
+    number: int
+    strategy: str
+    parameters: Parameters
+    instrument: str
+    timeframe: str
+    ground: int
+    first_open_ns: int
+    last_close_ns: int
+    seed: int
+    figures: TrialFigures
+    returns: str
+
+
+class TrialRefused(Event, frozen=True, gc=False):
+    """A trial gave no result. It counts as tried.
+
+    Attributes:
+        study: name of the study.
+        number: as in ``TrialFinished``.
+        ground: index in the study's ``grounds``.
+    """
+
+    about: ClassVar[str] = "study"
+    study: str
+    number: int
+    strategy: str
+    parameters: Parameters
+    ground: int
+    reason: TrialRefusal
+    detail: str
+
+
+class StudyFinished(Event, frozen=True, gc=False):
+    """Every trial of a study is on its tape.
+
+    Attributes:
+        study: name of the study.
+        finished: trials with a result.
+        refused: trials without one.
+        best: number of the best trial by the objective, -1 for none; of a walk-forward, of the best test.
+    """
+
+    about: ClassVar[str] = "study"
+    study: str
+    finished: int
+    refused: int
+    best: int
+
+
 # ---- who says what -----------------------------------------------------------------------------------------------
 
 SAYS: dict[str, tuple[type[Event], ...]] = {
@@ -877,8 +1054,13 @@ SAYS: dict[str, tuple[type[Event], ...]] = {
     "strategy": (OrderProposed, TradeDeclined),
     "risk": (OrderApproved, OrderRefused, LimitBreached, TradingHalted, TradingResumed),
     "execution": (OrderSubmitted, OrderWithheld, CancelSubmitted, LifecycleViolated),
+    "laboratory": (StudyOpened, TrialFinished, TrialRefused, StudyFinished),
 }
-"""Author → the types only it may say. The order of authors is the order in which replay records their answers."""
+"""Author → the types only it may say. The order of authors is the order in which replay records their answers.
+
+The laboratory writes tapes of studies and is on no bus: no service has it among its authors, so nobody is permitted to
+say its facts there.
+"""
 
 AUTHOR_OF: dict[type[Event], str] = {event: author for author, events in SAYS.items() for event in events}
 EVENT_BY_NAME: dict[str, type[Event]] = {event.__name__: event for event in AUTHOR_OF}

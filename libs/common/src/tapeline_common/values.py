@@ -296,3 +296,35 @@ class ControlRefusal(StrEnum):
     SEQUENCE_USED = "SEQUENCE_USED"
     EXPIRED = "EXPIRED"
     NOT_RECORDED = "NOT_RECORDED"
+
+
+class StudyKind(StrEnum):
+    SWEEP = "SWEEP"
+    WALK_FORWARD = "WALK_FORWARD"
+    SENSITIVITY = "SENSITIVITY"
+    COMPARISON = "COMPARISON"
+
+
+class SearchMethod(StrEnum):
+    """How settings are chosen. SOBOL: an even sequence, scrambled by the seed. BAYESIAN: learns from results."""
+
+    GRID = "GRID"
+    RANDOM = "RANDOM"
+    SOBOL = "SOBOL"
+    BAYESIAN = "BAYESIAN"
+
+
+class TrialPart(StrEnum):
+    """What a ground is for: judged as it is, searched on, or a test of what was found."""
+
+    WHOLE = "WHOLE"
+    IN_SAMPLE = "IN_SAMPLE"
+    OUT_OF_SAMPLE = "OUT_OF_SAMPLE"
+
+
+class TrialRefusal(StrEnum):
+    """Why a trial gave no result. NOT_TOGETHER: its values contradict each other. FAILED: the strategy raised."""
+
+    NOT_TOGETHER = "NOT_TOGETHER"
+    GEAR_REFUSED = "GEAR_REFUSED"
+    FAILED = "FAILED"

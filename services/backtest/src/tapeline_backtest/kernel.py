@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tapeline_backtest import kernel_loop as loop
-from tapeline_backtest.compiled import Columns, CompilationRefused, memory_of, parameter_kinds, specialised
+from tapeline_backtest.compiled import Columns, CompilationRefused, Floats, memory_of, parameter_kinds, specialised
 from tapeline_backtest.exact import Limbs, NotExact, Whole, allowances, decimals_of, price_columns
 from tapeline_backtest.feed import Source
 from tapeline_backtest.machine_code import FLOATS, INT_TABLE, INTS
@@ -475,11 +475,12 @@ def prepare(strategy: Strategy) -> Any:
         raise KernelRefused(KernelFault.NOT_COMPILED, str(trouble).removesuffix("; use the loop gear")) from trouble
 
 
-def run(plan: Plan, market: Market, *, record: bool) -> Outcome:
+def run(plan: Plan, market: Market, *, record: bool, memory: Floats | None = None) -> Outcome:
     """Run a plan over all bars of a market.
 
     Args:
         record: keep orders and fills, not only their sums.
+        memory: the strategy's, after bars before these, as ``compiled.memory_of`` makes a fresh one; it is changed.
 
     Raises:
         KernelRefused: something this gear does not know, or cannot do exactly.
@@ -492,7 +493,7 @@ def run(plan: Plan, market: Market, *, record: bool) -> Outcome:
     daily = np.empty(len(market.day_ends), dtype=np.float64)
     allowed = market.close_ns if market.allowed is None else scaled(market.allowed, units.quantity)
     status = kernel(
-        memory_of(plan.strategy, plan.parameters),
+        memory_of(plan.strategy, plan.parameters) if memory is None else memory,
         tuple(plan.parameters.values()),
         market.columns,
         (*market.opens, *market.closes, allowed, market.close_ns),

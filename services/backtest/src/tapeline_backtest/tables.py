@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from rich.console import Console
 from rich.table import Table
 
 from tapeline_backtest.report import Report
 from tapeline_common.commands_shared import time_text
 
-if TYPE_CHECKING:
-    from tapeline_backtest.sweep_command import Sweep
-
 WIDTH = 120
 """Columns where the output is no terminal: a file or a pipe should not be cut at eighty."""
 
-SWEEP_WIDTH = 160
-"""A row of a sweep has its parameters besides its figures."""
-
 
 def print_report(report: Report) -> None:
-    console = _console(WIDTH)
+    console = _console()
     console.print(_instruments(report))
     console.print(_summary(report))
     if report.refused or report.declined or report.data_faults:
@@ -99,45 +91,9 @@ def _not_done(report: Report) -> Table:
     return table
 
 
-def print_sweep(sweep: Sweep, top: int) -> None:
-    """The best runs of a sweep, and what it came to in all."""
-    console = _console(SWEEP_WIDTH)
-    several = len({row.instrument for row in sweep.results}) > 1
-    periods = len({(row.first_open_ns, row.last_close_ns) for row in sweep.results}) > 1
-    names = list(sweep.results[0].parameters) if sweep.results else []
-    table = Table(title=f"{sweep.strategy}, best {min(top, sweep.done)} of {sweep.done:,} runs by {sweep.rank_by}")
-    for name in (*names, *(["instrument"] if several else []), *(["from", "to"] if periods else []), *_FIGURES):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in sweep.results[:top]:
-        table.add_row(
-            *(str(row.parameters[name]) for name in names),
-            *([row.instrument] if several else []),
-            *([time_text(row.first_open_ns)[:10], time_text(row.last_close_ns)[:10]] if periods else []),
-            f"{row.net_profit:,.2f}",
-            f"{row.total_return:+.2%}",
-            _number(row.sharpe),
-            f"{row.max_drawdown:.2%}",
-            str(row.trades),
-            "-" if row.win_rate is None else f"{row.win_rate:.1%}",
-            f"{row.fees:,.2f}",
-            f"{row.market_change:+.2%}",
-        )
-    console.print(table)
-    skipped = f", {sweep.skipped:,} combinations skipped that do not go together" if sweep.skipped else ""
-    stopped = f"interrupted: {sweep.done:,} of {sweep.runs:,} runs done" if sweep.is_interrupted else ""
-    console.print(
-        f"{stopped or f'{sweep.runs:,} runs'}{skipped}\n"
-        f"kernel gear, {sweep.workers} workers, {sweep.elapsed_s:.2f} s, {sweep.bars_per_s:,.0f} bars/s",
-        soft_wrap=True,
-    )
-
-
-_FIGURES = ("net profit", "return", "Sharpe", "drawdown", "trades", "wins", "fees", "market")
-
-
-def _console(width: int) -> Console:
+def _console() -> Console:
     console = Console()
-    return console if console.is_terminal else Console(width=width)
+    return console if console.is_terminal else Console(width=WIDTH)
 
 
 def _share(value: float | None) -> str:

@@ -93,6 +93,17 @@ class BarColumns:
     def __len__(self) -> int:
         return len(self.open_ns)
 
+    def part(self, start: int, stop: int) -> BarColumns:
+        """The rows from ``start`` to ``stop``, sharing their memory."""
+        floats = {name: getattr(self, name)[start:stop] for name in NUMBER_COLUMNS}
+        printed = {name: self._printed[name][start:stop] for name in NUMBER_COLUMNS}
+        return BarColumns(self.open_ns[start:stop], floats, printed)
+
+    def picked(self, name: str, rows: Ints) -> tuple[Floats, Any]:
+        """Some rows of a number column in any order: as floats, and as the file prints them."""
+        floats: Floats = getattr(self, name)[rows]
+        return floats, self._printed[name].take(rows)
+
     def texts(self, name: str, start: int = 0, stop: int | None = None) -> list[str]:
         """Decimal texts of one number column, rows start to stop."""
         column = self._printed[name][start : len(self) if stop is None else stop]
@@ -125,6 +136,13 @@ class BarFile:
 
     def __len__(self) -> int:
         return len(self.columns)
+
+    def part(self, start: int, stop: int) -> BarFile:
+        """The bars from ``start`` to ``stop``, at least one, sharing their memory."""
+        columns = self.columns.part(start, stop)
+        opens = int(columns.open_ns[0]), int(columns.open_ns[-1])
+        facts = msgspec.structs.replace(self.facts, rows=stop - start, first_open_ns=opens[0], last_open_ns=opens[1])
+        return BarFile(facts, columns, None if self._close_ns is None else self._close_ns[start:stop])
 
     @property
     def close_ns(self) -> Ints:

@@ -19,10 +19,12 @@ import pytest
 from click.testing import CliRunner
 from tests.backtesting import synthetic_file, write_bars
 
-from tapeline_backtest import sweep as engine
 from tapeline_backtest.command import backtest as backtest_command
-from tapeline_backtest.sweep import GridInvalid, Rank, Row, grid_of, ranked, values_of
-from tapeline_backtest.sweep_command import sweep_command
+from tapeline_common.events import TrialFigures
+from tapeline_lab.search import space as engine
+from tapeline_lab.search.objectives import Objective, ranked
+from tapeline_lab.search.space import GridInvalid, grid, space_of, values_of
+from tapeline_lab.search.sweep_command import sweep_command
 from tapeline_marketdata.files import read_bars
 from tapeline_strategy.ema_cross import STRATEGY
 from tapeline_strategy.sdk import ParameterInvalid
@@ -87,25 +89,25 @@ def test_values_that_are_none_are_refused(text: str) -> None:
 
 def test_combinations_that_do_not_go_together_are_skipped_and_counted() -> None:
     """The last parameter changes fastest; a fast average that is not faster is left out."""
-    grid, skipped = grid_of(STRATEGY, {"fast": ["5", "10"], "slow": ["5", "10", "20"]})
-    assert grid == [{"fast": 5, "slow": 10}, {"fast": 5, "slow": 20}, {"fast": 10, "slow": 20}]
+    found, skipped = grid(space_of(STRATEGY, {"fast": ["5", "10"], "slow": ["5", "10", "20"]}))
+    assert found == [{"fast": 5, "slow": 10}, {"fast": 5, "slow": 20}, {"fast": 10, "slow": 20}]
     assert skipped == 3
 
 
 def test_a_value_that_is_wrong_by_itself_is_refused() -> None:
     """It is a mistake of the caller, not a combination to skip; the other parameter's default is no excuse."""
     with pytest.raises(ParameterInvalid, match="'fast' is '1'"):
-        grid_of(STRATEGY, {"fast": ["5", "1"], "slow": ["30"]})
+        space_of(STRATEGY, {"fast": ["5", "1"], "slow": ["30"]})
     with pytest.raises(ParameterInvalid, match="no parameter 'fats'; did you mean 'fast'"):
-        grid_of(STRATEGY, {"fats": ["5"]})
-    assert grid_of(STRATEGY, {"fast": ["50"], "slow": ["100"]}) == ([{"fast": 50, "slow": 100}], 0)
+        space_of(STRATEGY, {"fats": ["5"]})
+    assert grid(space_of(STRATEGY, {"fast": ["50"], "slow": ["100"]})) == ([{"fast": 50, "slow": 100}], 0)
 
 
 def test_too_many_combinations_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before any of them is made."""
     monkeypatch.setattr(engine, "MOST_RUNS", 5)
     with pytest.raises(GridInvalid, match="6 combinations of parameters are more than 5"):
-        grid_of(STRATEGY, {"fast": ["5", "6", "7"], "slow": ["20", "30"]})
+        grid(space_of(STRATEGY, {"fast": ["5", "6", "7"], "slow": ["20", "30"]}))
 
 
 # ---- results -----------------------------------------------------------------------------------------------------
@@ -179,22 +181,26 @@ def test_results_do_not_depend_on_the_number_of_workers(file: Path) -> None:
     assert swept(*grid, "--workers", "1")["results"] == swept(*grid, "--workers", "5")["results"]
 
 
-def row(**changes: Any) -> Row:
-    plain = {field.name: 0 for field in msgspec.structs.fields(Row)}
-    return Row(**{**plain, **changes})  # type: ignore[arg-type]
+def figures(**changes: Any) -> TrialFigures:
+    plain = {field.name: 0 for field in msgspec.structs.fields(TrialFigures)}
+    return TrialFigures(**{**plain, **changes})  # type: ignore[arg-type]
 
 
 def test_ranking_is_stable_and_puts_the_unknown_last() -> None:
     """Best first, equal ones as in the grid, a smaller drawdown before a larger one."""
     rows = [
-        row(bars=1, sharpe=None, net_profit=Decimal(5), max_drawdown=0.3),
-        row(bars=2, sharpe=-1.0, net_profit=Decimal("5.01"), max_drawdown=0.1),
-        row(bars=3, sharpe=2.0, net_profit=Decimal(-7), max_drawdown=0.1),
-        row(bars=4, sharpe=-1.0, net_profit=Decimal(5), max_drawdown=0.0),
+        figures(bars=1, sharpe=None, net_profit=Decimal(5), max_drawdown=0.3),
+        figures(bars=2, sharpe=-1.0, net_profit=Decimal("5.01"), max_drawdown=0.1),
+        figures(bars=3, sharpe=2.0, net_profit=Decimal(-7), max_drawdown=0.1),
+        figures(bars=4, sharpe=-1.0, net_profit=Decimal(5), max_drawdown=0.0),
     ]
-    assert [each.bars for each in ranked(rows, Rank.SHARPE)] == [3, 2, 4, 1]
-    assert [each.bars for each in ranked(rows, Rank.NET_PROFIT)] == [2, 1, 4, 3]
-    assert [each.bars for each in ranked(rows, Rank.MAX_DRAWDOWN)] == [4, 2, 3, 1]
+
+    def order(objective: Objective) -> list[int]:
+        return [each.bars for each in ranked(rows, lambda row: row, objective)]
+
+    assert order(Objective.SHARPE) == [3, 2, 4, 1]
+    assert order(Objective.NET_PROFIT) == [2, 1, 4, 3]
+    assert order(Objective.MAX_DRAWDOWN) == [4, 2, 3, 1]
 
 
 # ---- the command -------------------------------------------------------------------------------------------------
@@ -210,7 +216,7 @@ def test_ranking_is_stable_and_puts_the_unknown_last() -> None:
         (("--period", "2024-01-02..2024-01-01"), 2, "ends before it begins"),
         (("--period", "yesterday"), 2, "is no period such as 2019-01-01..2019-02-01"),
         (("--period", "1990-01-01..1990-02-01"), 4, "no bar opens in that --period"),
-        (("--participation", "0.1", "--size", "0.123456789012345678"), 4, "more than 18 digits"),
+        (("--gear", "kernel", "--participation", "0.1", "--size", "0.123456789012345678"), 4, "more than 18 digits"),
     ],
 )
 def test_a_wrong_call_ends_with_one_message(file: Path, arguments: tuple[str, ...], code: int, message: str) -> None:

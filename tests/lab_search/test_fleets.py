@@ -1,0 +1,137 @@
+"""A trial comes to the same whoever runs it: either gear, any number of workers, threads, processes or Ray."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from tests.backtesting import synthetic_file
+from tests.lab_search.studies import COSTS, facts_of, in_process, swept
+
+from tapeline_common.events import TrialRefused
+from tapeline_common.values import TrialRefusal
+from tapeline_lab.search import load
+from tapeline_lab.search.sweep_command import sweep_command
+
+LITTLE = ("-p", "fast=4,9", "-p", "slow=12..24:12")
+GEARS = ("gear", "workers", "elapsed_s", "bars_per_s", "on", "study", "repeated")
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return synthetic_file(tmp_path_factory.mktemp("bars") / "BTCUSD.parquet", 3000)
+
+
+def compared(printed: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in printed.items() if name not in GEARS}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "params"),
+    [
+        ("ema_cross", LITTLE),
+        ("trend_follow", ("-p", "short=true,false", "-p", "trend=30")),
+        ("momentum_breakout", ()),
+    ],
+)
+def test_both_gears_come_to_the_same(tmp_path: Path, file: Path, strategy: str, params: tuple[str, ...]) -> None:
+    """Every figure and every daily return to the last bit: the digests of the returns are compared."""
+    call = (*params, *COSTS, "--data", str(file), "--rank-by", "sqn")
+    kernel = swept(*call, "--gear", "kernel", "--study", str(tmp_path / "kernel"), strategy=strategy)
+    loop = swept(*call, "--gear", "loop", "--study", str(tmp_path / "loop"), strategy=strategy)
+    assert (kernel["gear"], loop["gear"]) == ("kernel", "loop")
+    assert compared(kernel) == compared(loop)
+    digests = [[trial.returns for trial in load(tmp_path / gear).trials] for gear in ("kernel", "loop")]
+    assert digests[0] == digests[1]
+
+
+def test_a_python_strategy_runs_in_processes(tmp_path: Path, file: Path) -> None:
+    """On the loop gear, without being asked for; one worker or three, the tape is the same."""
+    call = ("-p", "bars=5,20,60", *COSTS, "--data", str(file))
+    one = swept(*call, "--workers", "1", "--study", str(tmp_path / "one"), strategy="test_momentum")
+    three = swept(*call, "--workers", "3", "--study", str(tmp_path / "three"), strategy="test_momentum")
+    assert one["gear"] == "loop"
+    assert compared(one) == compared(three)
+    assert load(tmp_path / "one").tape_hash == load(tmp_path / "three").tape_hash
+
+
+def test_a_strategy_that_raises_is_a_refused_trial(tmp_path: Path, file: Path) -> None:
+    """The other trials go on; the fact says what was raised, and the trial counts as tried."""
+    call = ("-p", "breaks=false,true", "-p", "bars=5", "--data", str(file), "--workers", "1")
+    found = swept(*call, "--study", str(tmp_path / "study"), strategy="test_momentum")
+    assert (found["runs"], found["done"], found["refused"]) == (2, 1, 1)
+    study = load(tmp_path / "study")
+    assert study.trial_count == 2
+    (refused,) = [fact for fact in facts_of(study.folder) if isinstance(fact, TrialRefused)]
+    assert (refused.number, refused.reason) == (1, TrialRefusal.FAILED)
+    assert refused.detail == "strategy 'test_momentum': ZeroDivisionError: the hundredth bar"
+    assert study.returns().shape == (study.grounds[0].days, 1)
+
+
+def test_a_gear_that_was_demanded_is_not_replaced(file: Path) -> None:
+    """Exit code 4 and the reason."""
+    call = ["-s", "test_momentum", "--data", str(file), "--gear", "kernel"]
+    done = CliRunner().invoke(sweep_command, call)
+    assert done.exit_code == 4
+    assert "cannot be compiled" in done.stderr
+
+
+@pytest.mark.parametrize("method", ["random", "sobol", "bayesian"])
+def test_searches_are_functions_of_their_seed(tmp_path: Path, file: Path, method: str) -> None:
+    """Workers and interruptions change nothing, another seed changes the choice; every setting is of the grid."""
+    call = ("-p", "fast=3..12", "-p", "slow=10..60:2", *COSTS, "--data", str(file), "--method", method)
+    asked = (*call, "--trials", "20", "--rank-by", "sharpe")
+    first = swept(*asked, "--workers", "1", "--study", str(tmp_path / "first"))
+    again = swept(*asked, "--workers", "4", "--study", str(tmp_path / "again"))
+    other = swept(*asked, "--seed", "1")
+    assert first["done"] + first["refused"] == 20
+    assert compared(first) == compared(again)
+    assert load(tmp_path / "first").tape_hash == load(tmp_path / "again").tape_hash
+    assert [row["parameters"] for row in first["results"]] != [row["parameters"] for row in other["results"]]
+    for row in first["results"]:
+        assert 3 <= row["parameters"]["fast"] <= 12
+        assert row["parameters"]["slow"] in range(10, 61, 2)
+
+
+def test_a_sampler_learns(file: Path) -> None:
+    """Its later settings are better than its first, which were drawn."""
+    call = ("-p", "fast=2..40", "-p", "slow=50..300", "--fee", "0.001", "--data", str(file))
+    found = swept(*call, "--method", "bayesian", "--trials", "64", "--rank-by", "net_profit")
+    by_number = sorted(found["results"], key=lambda row: int(row["number"]))
+    profits = [float(row["net_profit"]) for row in by_number]
+    assert sum(profits[32:]) / 32 > sum(profits[:16]) / 16
+
+
+def test_a_missing_ray_is_said(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+    """With what to install; exit code 1."""
+    import builtins
+
+    real = builtins.__import__
+
+    def without_ray(name: str, *arguments: Any, **options: Any) -> Any:
+        if name == "ray":
+            raise ImportError(name)
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without_ray)
+    done = CliRunner().invoke(sweep_command, ["-s", "ema_cross", *LITTLE, "--data", str(file), "--on", "ray"])
+    assert done.exit_code == 1
+    assert "pip install 'tapeline-lab[ray]'" in done.stderr
+
+
+@pytest.mark.slow
+def test_ray_comes_to_the_same(tmp_path: Path, file: Path) -> None:
+    """A cluster on this machine: the tape is that of local threads, to the last byte."""
+    pytest.importorskip("ray", reason="the extra tapeline-lab[ray] is not installed")
+    call = (*LITTLE, *COSTS, "--data", str(file), "--workers", "2", "--json")
+    here = swept(*call, "--study", str(tmp_path / "here"))
+    done = in_process(*call, "--study", str(tmp_path / "there"), "--on", "ray")
+    assert done.returncode == 0, done.stderr
+    there = json.loads(done.stdout)
+    assert (here["on"], there["on"]) == ("local", "ray")
+    assert compared(here) == compared(there)
+    assert (tmp_path / "here/returns-0.npy").read_bytes() == (tmp_path / "there/returns-0.npy").read_bytes()
+    assert load(tmp_path / "here").tape_hash == load(tmp_path / "there").tape_hash
