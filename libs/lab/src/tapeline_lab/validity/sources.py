@@ -223,7 +223,8 @@ def _from_frame(path: Path, frame: polars.DataFrame) -> History:
     numbers = [name for name in numbers if name != labels]
     if not numbers:
         raise SourceUnusable(
-            f"{path} has the columns {', '.join(frame.columns)}: it needs a column of returns, `{CURVE}` or `{RESULTS[1]}`"
+            f"{path} has the columns {', '.join(frame.columns)}: "
+            f"it needs a column of returns, `{CURVE}` or `{RESULTS[1]}`"
         )
     blanks = [name for name in numbers if frame[name].is_null().any()]
     if blanks:
