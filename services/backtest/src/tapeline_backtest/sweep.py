@@ -18,7 +18,9 @@ from enum import StrEnum
 import msgspec
 import numpy as np
 
-from tapeline_backtest.kernel import Market, Outcome, Plan, run
+from tapeline_backtest.batch import run_batch
+from tapeline_backtest.batch_loop import LANES
+from tapeline_backtest.kernel import Market, Outcome, Plan
 from tapeline_backtest.report import TRADING_DAYS, daily_ratios, returns_of
 from tapeline_common.events import Parameters
 from tapeline_common.money import plain
@@ -27,8 +29,11 @@ from tapeline_strategy.sdk import ParameterInvalid, Strategy, validate
 MOST_RUNS = 1_000_000
 """A larger grid is a mistake, or a question for another tool."""
 
-QUEUED_RUNS = 64
-"""Runs handed to each worker ahead: enough to keep it busy, few enough to stop at once."""
+QUEUED_BATCHES = 4
+"""Batches handed to each worker ahead: enough to keep it busy, few enough to stop at once."""
+
+MOST_TOGETHER = 16
+"""Runs of a batch: what they share is paid by then, and more would delay progress and an interrupt."""
 
 Progress = Callable[[int, int], None]
 """Called with runs done and runs in all."""
@@ -195,34 +200,51 @@ def sweep(
     Raises:
         KernelRefused: a run that the kernel gear cannot do exactly. Nothing of the sweep is kept then.
     """
-    jobs = list(itertools.product(stretches, grid))
+    runs = len(stretches) * len(grid)
     rows: dict[int, Row] = {}
-    waiting = iter(enumerate(jobs))
-    pending: dict[Future[Row], int] = {}
+    waiting = iter(batches(len(stretches), len(grid), workers))
+    pending: dict[Future[list[Row]], int] = {}
     is_interrupted = False
     with ThreadPoolExecutor(workers) as pool:
         try:
             while True:
-                for index, (stretch, parameters) in itertools.islice(waiting, workers * QUEUED_RUNS - len(pending)):
-                    pending[pool.submit(_one, stretch, parameters)] = index
+                for stretch, first, last in itertools.islice(waiting, workers * QUEUED_BATCHES - len(pending)):
+                    future = pool.submit(_together, stretches[stretch], grid[first:last])
+                    pending[future] = stretch * len(grid) + first
                 if not pending:
                     break
                 for done in wait(pending, return_when=FIRST_COMPLETED).done:
-                    rows[pending.pop(done)] = done.result()
+                    rows.update(enumerate(done.result(), pending.pop(done)))
                 if progress is not None:
-                    progress(len(rows), len(jobs))
+                    progress(len(rows), runs)
         except KeyboardInterrupt:
             is_interrupted = True
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     for future, index in pending.items():
         if not future.cancelled():
-            rows[index] = future.result()
-    return Swept([rows[index] for index in sorted(rows)], len(jobs), is_interrupted)
+            rows.update(enumerate(future.result(), index))
+    return Swept([rows[index] for index in sorted(rows)], runs, is_interrupted)
 
 
-def _one(stretch: Stretch, parameters: Parameters) -> Row:
-    return row_of(stretch, parameters, run(replace(stretch.plan, parameters=parameters), stretch.market, record=False))
+def batches(stretches: int, runs: int, workers: int) -> Iterator[tuple[int, int, int]]:
+    """What is run together: (stretch, first run, the one after the last).
+
+    Batches become smaller towards the end, so that no worker waits long for the last one; a size is a multiple of
+    ``LANES`` where it can be.
+    """
+    for stretch in range(stretches):
+        first = 0
+        while first < runs:
+            left = (stretches - stretch) * runs - first
+            size = min(MOST_TOGETHER, max(1, left // (2 * workers * LANES)) * LANES)
+            yield stretch, first, min(first + size, runs)
+            first += size
+
+
+def _together(stretch: Stretch, grid: Sequence[Parameters]) -> list[Row]:
+    outcomes = run_batch(stretch.plan, stretch.market, grid)
+    return [row_of(stretch, parameters, outcome) for parameters, outcome in zip(grid, outcomes, strict=True)]
 
 
 def ranked(rows: Sequence[Row], by: Rank) -> list[Row]:

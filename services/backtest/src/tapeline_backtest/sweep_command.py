@@ -123,7 +123,8 @@ def _ns(text: str) -> int:
 def sweep_command(to_json: bool, rank_by: str, top: int, workers: int | None, **call: Any) -> None:
     """Run a strategy with many parameters, each run as `tapeline backtest --gear kernel` would, and rank them."""
     # Only here: numba costs as much to import as everything else together.
-    from tapeline_backtest.kernel import KernelRefused, prepare
+    from tapeline_backtest.batch import prepare
+    from tapeline_backtest.kernel import KernelRefused
 
     try:
         settings, files = _call(call)
