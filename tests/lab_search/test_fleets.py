@@ -8,12 +8,18 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.backtesting import synthetic_file
 from tests.lab_search.studies import COSTS, facts_of, in_process, swept
 
+from tapeline_backtest.batch_loop import LANES
 from tapeline_common.events import TrialRefused
+from tapeline_common.settings import Settings
 from tapeline_common.values import TrialRefusal
 from tapeline_lab.search import load
+from tapeline_lab.search.bench import Gear, Ground, Recipe, Task
+from tapeline_lab.search.fleet import LEAST_A_PIECE, MOST_A_PIECE, pieces
 from tapeline_lab.search.sweep_command import sweep_command
 
 LITTLE = ("-p", "fast=4,9", "-p", "slow=12..24:12")
@@ -23,6 +29,37 @@ GEARS = ("gear", "workers", "elapsed_s", "bars_per_s", "on", "study", "repeated"
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return synthetic_file(tmp_path_factory.mktemp("bars") / "BTCUSD.parquet", 3000)
+
+
+GROUNDS = (Ground(0, 0, 500_000), Ground(0, 0, 9_000))
+
+
+def tasks_of(*runs: tuple[int, str, int]) -> list[Task]:
+    """(ground, strategy, how many)"""
+    return [Task(ground, strategy, {"fast": each}) for ground, strategy, count in runs for each in range(count)]
+
+
+@given(
+    runs=st.lists(st.tuples(st.integers(0, 1), st.sampled_from(["oak", "elm"]), st.integers(1, 150)), max_size=4),
+    workers=st.integers(1, 9),
+    gear=st.sampled_from(list(Gear)),
+)
+def test_pieces_are_every_task_once_in_order(runs: list[tuple[int, str, int]], workers: int, gear: Gear) -> None:
+    """None left out, none twice, none too large, and what runs together is one strategy on one ground."""
+    tasks = tasks_of(*runs)
+    found = list(pieces(Recipe(Settings(), (), (), GROUNDS, gear, True, False), tasks, workers))
+    assert [task for piece in found for task in piece] == tasks
+    assert all(len({(task.ground, task.strategy) for task in piece}) == 1 for piece in found)
+    assert max(map(len, found), default=1) <= (MOST_A_PIECE if gear is Gear.KERNEL else 1)
+
+
+def test_the_last_pieces_are_small() -> None:
+    """Two workers and a hundred long runs: neither waits long for the other. Short runs go by more at once."""
+    recipe = Recipe(Settings(), (), (), GROUNDS, Gear.KERNEL, True, False)
+    sizes = [len(piece) for piece in pieces(recipe, tasks_of((0, "oak", 100)), 2)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert (sizes[0], sizes[-1]) == (LEAST_A_PIECE, LANES)
+    assert len(next(pieces(recipe, tasks_of((1, "oak", 10_000)), 2))) == MOST_A_PIECE
 
 
 def compared(printed: dict[str, Any]) -> dict[str, Any]:
@@ -37,9 +74,15 @@ def compared(printed: dict[str, Any]) -> dict[str, Any]:
         ("momentum_breakout", ()),
     ],
 )
-def test_both_gears_come_to_the_same(tmp_path: Path, file: Path, strategy: str, params: tuple[str, ...]) -> None:
-    """Every figure and every daily return to the last bit: the digests of the returns are compared."""
-    call = (*params, *COSTS, "--data", str(file), "--rank-by", "sqn")
+@pytest.mark.parametrize("rank", ["sqn", "sharpe"])
+def test_both_gears_come_to_the_same(
+    tmp_path: Path, file: Path, rank: str, strategy: str, params: tuple[str, ...]
+) -> None:
+    """Every figure and every daily return to the last bit: the digests of the returns are compared.
+
+    One rank needs the result of every trade, which the kernel gear lists run by run; the other is found side by side.
+    """
+    call = (*params, *COSTS, "--data", str(file), "--rank-by", rank)
     kernel = swept(*call, "--gear", "kernel", "--study", str(tmp_path / "kernel"), strategy=strategy)
     loop = swept(*call, "--gear", "loop", "--study", str(tmp_path / "loop"), strategy=strategy)
     assert (kernel["gear"], loop["gear"]) == ("kernel", "loop")

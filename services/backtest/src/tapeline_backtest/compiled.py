@@ -16,7 +16,7 @@ import dis
 import importlib.util
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from functools import cache, partial
 from pathlib import Path
@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tapeline_backtest.machine_code import FLOATS, Kind, NotCompilable, Routine, digest_of, load
+from tapeline_backtest.machine_code import BYTES, FLOATS, INTS, Kind, NotCompilable, Routine, digest_of, load
+from tapeline_common.events import Parameters
 from tapeline_strategy.sdk import Number, Strategy
 
 Floats = npt.NDArray[np.float64]
@@ -83,6 +84,22 @@ def parameter_kinds(strategy: Strategy) -> tuple[Kind, ...]:
     """How a strategy's parameter values in declared order are passed to compiled code."""
     of: dict[type, Kind] = {int: "int64", float: "float64", bool: "boolean"}
     return tuple(of[parameter.type] for parameter in strategy.parameters)
+
+
+def column_kinds(strategy: Strategy) -> tuple[Kind, ...]:
+    """How the parameter values of many runs are passed to compiled code, one array for each parameter."""
+    return tuple(_COLUMNS[parameter.type] for parameter in strategy.parameters)
+
+
+def columns_of(strategy: Strategy, grid: Sequence[Parameters]) -> tuple[npt.NDArray[Any], ...]:
+    """The parameter values of many runs, one array for each parameter in declared order."""
+    return tuple(
+        np.array([parameters[each.name] for parameters in grid], dtype=_COLUMNS[each.type].partition("[")[0])
+        for each in strategy.parameters
+    )
+
+
+_COLUMNS: dict[type, str] = {int: INTS, float: FLOATS, bool: BYTES}
 
 
 def specialised(strategy: Strategy, templates: tuple[str, ...], name: str, returns: Kind, *arguments: Kind) -> Routine:
@@ -175,13 +192,18 @@ def _is_exact(value: object) -> bool:
 
 
 def _module_text(strategy: Strategy, templates: tuple[str, ...]) -> str:
-    """The templates as one module, with the strategy's own ``advance`` behind them."""
+    """The templates as one module, with the strategy's own ``advance`` and ``parameters_of`` behind them."""
     values = "".join(f"parameters[{index}], " for index in range(len(strategy.parameters)))
+    of_run = "".join(
+        f"parameters[{index}][run]{' != 0' if parameter.type is bool else ''}, "
+        for index, parameter in enumerate(strategy.parameters)
+    )
     return (
         "from __future__ import annotations\n"
         + "".join(_template_text(template) for template in templates)
         + "\n\ndef advance(memory, parameters, open, high, low, close, volume):\n"
         + f"    return step(memory, {values}open, high, low, close, volume)\n"
+        + f"\n\ndef parameters_of(parameters, run):\n    return ({of_run})\n"
     )
 
 

@@ -487,16 +487,15 @@ def run(plan: Plan, market: Market, *, record: bool, memory: Floats | None = Non
     """
     kernel = prepare(plan.strategy)
     rules, units = rules_of(plan, market)
-    book, seat = _fresh(plan, market, units)
+    book, seat = fresh(plan, market, units)
     rows = 2 * len(market) if record else 0
     orders, fills = np.empty((rows, 2), dtype=np.int64), np.empty((rows, loop.FILL), dtype=np.int64)
     daily = np.empty(len(market.day_ends), dtype=np.float64)
-    allowed = market.close_ns if market.allowed is None else scaled(market.allowed, units.quantity)
     status = kernel(
         memory_of(plan.strategy, plan.parameters) if memory is None else memory,
         tuple(plan.parameters.values()),
         market.columns,
-        (*market.opens, *market.closes, allowed, market.close_ns),
+        prices_of(market, units),
         market.day_ends,
         rules,
         book,
@@ -505,15 +504,26 @@ def run(plan: Plan, market: Market, *, record: bool, memory: Floats | None = Non
         fills,
         daily,
     )
+    check_end(status, plan, seat)
+    return outcome_of(market, units, book, seat, orders, fills, daily[:-1])
+
+
+def prices_of(market: Market, units: Units) -> tuple[Ints, ...]:
+    """The arrays that ``kernel_loop`` calls prices. Raises ``KernelRefused`` where they do not fit."""
+    allowed = market.close_ns if market.allowed is None else scaled(market.allowed, units.quantity)
+    return (*market.opens, *market.closes, allowed, market.close_ns)
+
+
+def check_end(status: int, plan: Plan, seat: npt.NDArray[np.float64]) -> None:
+    """Raises ``KernelRefused`` if a run had to be given up."""
     if status == loop.TARGET_NOT_WHOLE:
         name, target = plan.strategy.name, float(seat[loop.TARGET])
         raise KernelRefused(KernelFault.TARGET_NOT_WHOLE, f"strategy {name!r} wants {target}, not -1, 0 or 1")
     if status == loop.MONEY_TOO_LARGE:
         raise KernelRefused(KernelFault.MONEY_TOO_LARGE, "the account's money needs more digits than there are")
-    return _outcome(market, units, book, seat, orders, fills, daily[:-1])
 
 
-def _fresh(plan: Plan, market: Market, units: Units) -> tuple[Ints, npt.NDArray[np.float64]]:
+def fresh(plan: Plan, market: Market, units: Units) -> tuple[Ints, npt.NDArray[np.float64]]:
     """Books before the first bar: the account is funded when it opens, which begins its day."""
     book = np.zeros(loop.BOOK, dtype=np.int64)
     cash = _whole(plan.cash, units.money)
@@ -529,7 +539,7 @@ def _fresh(plan: Plan, market: Market, units: Units) -> tuple[Ints, npt.NDArray[
     return book, seat
 
 
-def _outcome(
+def outcome_of(
     market: Market,
     units: Units,
     book: Ints,

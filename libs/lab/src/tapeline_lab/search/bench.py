@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from tapeline_backtest import kernel
+from tapeline_backtest import batch, kernel
 from tapeline_backtest.command import BLOCKS_FROM_BARS, source_of
 from tapeline_backtest.compiled import memory_of, scan
 from tapeline_backtest.feed import Source, script
@@ -185,7 +185,7 @@ class Bench:
     def try_kernel(self, strategies: Sequence[str]) -> None:
         """Raises ``KernelRefused`` if one of these strategies cannot be compiled, or some file's money is too long."""
         for strategy in strategies:
-            kernel.prepare(find(strategy))
+            (kernel if self.recipe.lists_trades else batch).prepare(find(strategy))
             for ground in range(len(self.recipe.grounds)):
                 plan = self._plan(self.recipe.grounds[ground].file, strategy)
                 market = self._market(ground, plan)
@@ -236,14 +236,21 @@ class Bench:
         plan = self._plan(where.file, first.strategy)
         market = self._market(first.ground, plan)
         plans = [replace(plan, parameters=validate(plan.strategy, task.parameters)) for task in tasks]
-        return [self._told(where, each, market, self._outcome(where, each, market)) for each in plans]
+        memories = self._memories(where, plans)
+        if self.recipe.lists_trades:
+            given: Sequence[Floats | None] = memories or [None] * len(plans)
+            runs = zip(plans, given, strict=True)
+            outcomes = [kernel.run(each, market, record=True, memory=memory) for each, memory in runs]
+        else:
+            outcomes = batch.run_batch(plan, market, [each.parameters for each in plans], memories)
+        return [self._told(where, each, market, one) for each, one in zip(plans, outcomes, strict=True)]
 
-    def _outcome(self, where: Ground, plan: Plan, market: Market) -> Outcome:
-        memory = None
-        if where.warm_up_bars:
-            columns = self._markets[where.file].columns
-            memory = warmed(plan.strategy, plan.parameters, columns, where.first - where.warm_up_bars, where.first)
-        return kernel.run(plan, market, record=self.recipe.lists_trades, memory=memory)
+    def _memories(self, where: Ground, plans: Sequence[Plan]) -> list[Floats] | None:
+        """What each remembers of the bars before the ground."""
+        if not where.warm_up_bars:
+            return None
+        columns, start = self._markets[where.file].columns, where.first - where.warm_up_bars
+        return [warmed(each.strategy, each.parameters, columns, start, where.first) for each in plans]
 
     def _told(self, where: Ground, plan: Plan, market: Market, outcome: Outcome) -> Ran:
         results = None

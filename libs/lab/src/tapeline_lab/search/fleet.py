@@ -16,12 +16,16 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from typing import Any, Protocol
 
+from tapeline_backtest.batch_loop import LANES
 from tapeline_lab.search.bench import Bench, Gear, Recipe, Result, Task
 
 BARS_A_PIECE = 2_000_000
-"""Bars of all trials of a piece in the kernel gear: some twenty milliseconds, so that handing over costs nothing."""
+"""Bars of all trials of a piece in the kernel gear: some ten milliseconds, so that handing over costs nothing."""
 
-MOST_A_PIECE = 32
+LEAST_A_PIECE, MOST_A_PIECE = 16, 128
+"""Trials that the kernel gear runs side by side: what they share is paid by sixteen, and more of them would delay an
+interrupt where there are many bars."""
+
 PIECES_AHEAD = 4
 """Pieces handed to each worker ahead: enough to keep it busy, few enough to stop at once."""
 
@@ -40,13 +44,20 @@ class Fleet(Protocol):
         """Let go of the workers; tasks that have not begun are dropped."""
 
 
-def pieces(recipe: Recipe, tasks: Sequence[Task]) -> Iterator[Sequence[Task]]:
-    """Tasks that are handed over together: neighbours of one strategy on one ground; in the loop gear one by one."""
+def pieces(recipe: Recipe, tasks: Sequence[Task], workers: int) -> Iterator[Sequence[Task]]:
+    """Tasks that are handed over together: neighbours of one strategy on one ground; in the loop gear one by one.
+
+    In the kernel gear a multiple of ``LANES`` where it can be, and fewer towards the end, so that no worker waits long
+    for the last one.
+    """
     start = 0
     while start < len(tasks):
         ground, strategy = tasks[start].ground, tasks[start].strategy
         where = recipe.grounds[ground]
-        size = 1 if recipe.gear is Gear.LOOP else min(MOST_A_PIECE, BARS_A_PIECE // (where.stop - where.first))
+        size = 1
+        if recipe.gear is Gear.KERNEL:
+            most = min(MOST_A_PIECE, max(LEAST_A_PIECE, BARS_A_PIECE // (where.stop - where.first) // LANES * LANES))
+            size = min(most, max(1, (len(tasks) - start) // (2 * workers * LANES)) * LANES)
         stop = start + 1
         while stop < min(len(tasks), start + size) and (tasks[stop].ground, tasks[stop].strategy) == (ground, strategy):
             stop += 1
@@ -86,7 +97,7 @@ class Pool:
             future: Future[list[Result]] = self._executor.submit(self._work, piece)
             return future.result
 
-        return in_order(hand_over, pieces(self._recipe, tasks), self._workers * PIECES_AHEAD)
+        return in_order(hand_over, pieces(self._recipe, tasks, self._workers), self._workers * PIECES_AHEAD)
 
     def close(self) -> None:
         self._executor.shutdown(wait=True, cancel_futures=True)

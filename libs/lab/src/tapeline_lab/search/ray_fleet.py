@@ -46,7 +46,7 @@ class RayFleet:
             later = self._work.remote(self._packed, list(piece))
             return lambda: self._received(later)
 
-        return in_order(hand_over, pieces(self._recipe, tasks), self._workers * PIECES_AHEAD)
+        return in_order(hand_over, pieces(self._recipe, tasks, self._workers), self._workers * PIECES_AHEAD)
 
     def _received(self, later: Any) -> list[Result]:
         try:
