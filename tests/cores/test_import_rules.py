@@ -13,7 +13,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("libs/common/src", *(f"services/{path.name}/src" for path in sorted((ROOT / "services").iterdir())))
+SOURCES = (
+    "libs/common/src",
+    "libs/lab/src",
+    *(f"services/{path.name}/src" for path in sorted((ROOT / "services").iterdir())),
+)
 PROGRAMS = Path(sys.executable).parent
 RULES = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 
@@ -33,6 +37,7 @@ BAD_IMPORTS = [
     ("training", "services/regime/src/tapeline_regime/service.py", "import sklearn.mixture"),
     ("compression", "libs/common/src/tapeline_common/tape_file.py", "import zstandard"),
     ("compiler", "services/strategy/src/tapeline_strategy/ema_cross.py", "import numba"),
+    ("search", "services/backtest/src/tapeline_backtest/runner.py", "import ray"),
 ]
 
 

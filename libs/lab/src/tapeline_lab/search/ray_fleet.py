@@ -17,6 +17,9 @@ from tapeline_lab.search.bench import Bench, Recipe, Result, Task
 from tapeline_lab.search.fleet import PIECES_AHEAD, FleetFailed, in_order, pieces
 from tapeline_marketdata.columns import BadFile
 
+START_S = 120
+"""How long a node may take to start: Ray's own half minute is too short for a busy machine."""
+
 
 class RayFleet:
     """A fleet of Ray's workers. Raises ``FleetFailed`` if Ray is not installed or its cluster is not reached."""
@@ -32,11 +35,12 @@ class RayFleet:
         self._is_ours = not ray.is_initialized()
         if self._is_ours:
             address = os.environ.get("RAY_ADDRESS")
+            os.environ.setdefault("RAY_raylet_start_wait_time_s", str(START_S))
             own: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
             try:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
-            except (ConnectionError, RuntimeError, ValueError) as trouble:
-                raise FleetFailed(f"--on ray: the cluster is not reached ({trouble}): see RAY_ADDRESS") from trouble
+            except Exception as trouble:  # Ray raises nothing more exact for a node that does not start.
+                raise FleetFailed(f"--on ray: there is no cluster ({trouble}): see RAY_ADDRESS") from trouble
         self._workers = max(1, int(self._ray.cluster_resources().get("CPU", 1)))
         self._packed = ray.put(msgspec.msgpack.encode(recipe))
         self._work = ray.remote(run_there)
