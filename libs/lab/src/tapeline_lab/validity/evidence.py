@@ -265,7 +265,8 @@ def _interval(evidence: Evidence) -> list[Finding]:
     one = evidence.sharpe
     if one is None:
         return [_unknown(Topic.INTERVAL, "How far the Sharpe ratio may be off was not estimated.")]
-    said = f"The annual Sharpe ratio is {one.estimate:.2f}, give or take: {one.low:.2f} to {one.high:.2f}"
+    share = f"{one.confidence:.0%}".replace("%", " %")
+    said = f"The annual Sharpe ratio is {one.estimate:.2f}; its {share} interval is {one.low:.2f} to {one.high:.2f}"
     if one.contains(0.0):
         return [_doubts(Topic.INTERVAL, f"{said}, which contains zero.")]
     if one.high < 0.0:

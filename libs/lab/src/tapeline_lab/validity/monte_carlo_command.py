@@ -23,7 +23,7 @@ METHODS = ("block", "trades", "joint")
 
 
 @click.command("monte-carlo")
-@click.argument("source", type=click.Path(path_type=Path, exists=True))
+@click.argument("source", type=click.Path(path_type=Path))
 @click.option(
     "--method",
     type=click.Choice(METHODS),

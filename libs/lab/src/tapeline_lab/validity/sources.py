@@ -68,6 +68,8 @@ def read_history(path: Path, regime_of: str | None = None, progress: Progress | 
     Args:
         regime_of: of a tape with several instruments, the one whose regimes label the days; the first unless given.
     """
+    if not path.exists():
+        raise SourceUnusable(f"{path} is not there: name a .tape file, the folder of a report, or a file of returns")
     if path.is_dir():
         return _from_folder(path)
     if path.suffix == ".tape":
@@ -209,7 +211,7 @@ def _frame(path: Path) -> polars.DataFrame:
 
 
 def _from_frame(path: Path, frame: polars.DataFrame) -> History:
-    """A column ``equity`` is a curve, ``net`` or ``pnl`` results of trades, ``regime`` labels; the rest are returns."""
+    """``equity`` is a curve, ``net`` or ``pnl`` results of trades, ``regime`` labels; other numbers are returns."""
     import polars
 
     columns = {name.lower(): name for name in frame.columns}
@@ -223,7 +225,8 @@ def _from_frame(path: Path, frame: polars.DataFrame) -> History:
     numbers = [name for name in numbers if name != labels]
     if not numbers:
         raise SourceUnusable(
-            f"{path} has the columns {', '.join(frame.columns)}: it needs a column of returns, `{CURVE}` or `{RESULTS[1]}`"
+            f"{path} has the columns {', '.join(frame.columns)}: "
+            f"it needs a column of returns, `{CURVE}` or `{RESULTS[1]}`"
         )
     blanks = [name for name in numbers if frame[name].is_null().any()]
     if blanks:
