@@ -359,6 +359,9 @@ def _superior(evidence: Evidence) -> list[Finding]:
 def _outside(evidence: Evidence) -> list[Finding]:
     ratio, periods = evidence.outside_sharpe, evidence.outside_periods
     if ratio is None or periods is None:
+        if evidence.trials == 1:
+            # Nothing was chosen by any day: all of them are outside.
+            return []
         return [_unknown(Topic.OUT_OF_SAMPLE, "It was not tried on days it was not chosen by: do a walk-forward.")]
     year = evidence.periods_per_year
     t_statistic = ratio * math.sqrt(periods / year)
