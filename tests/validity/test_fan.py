@@ -35,6 +35,7 @@ def test_the_recorded_history_is_not_unusual_among_its_own() -> None:
     fan = monte_carlo(DAYS, seed=4, runs=2000)
     for law in (fan.total_return, fan.max_drawdown, fan.sharpe):
         assert law is not None
+        assert law.rank is not None
         assert 0.02 < law.rank < 0.98
         assert list(law.quantiles) == sorted(law.quantiles)
 
@@ -60,6 +61,9 @@ def test_a_horizon_is_as_long_as_asked() -> None:
     fan = monte_carlo(DAYS, seed=1, runs=50, horizon=1000)
     assert fan.horizon == 1000
     assert fan.bands.shape == (5, 260)
+    assert (fan.max_drawdown.observed, fan.max_drawdown.rank) == (None, None)
+    assert fan.sharpe is not None
+    assert fan.sharpe.observed is not None
     assert len(fan.observed) < 260
 
 
@@ -78,7 +82,7 @@ def test_a_portfolio_falls_together() -> None:
     alone = monte_carlo(DAYS, seed=1, runs=400, block=5.0)
     alike = monte_carlo(np.column_stack([DAYS, DAYS]), seed=1, runs=400, block=5.0)
     opposite = monte_carlo(np.column_stack([DAYS, -DAYS]), seed=1, runs=400, block=5.0)
-    assert alike.max_drawdown.observed == pytest.approx(alone.max_drawdown.observed, rel=1e-9)
+    assert alike.max_drawdown.observed == pytest.approx(alone.max_drawdown.observed)
     assert alike.max_drawdown.quantiles[2] == pytest.approx(alone.max_drawdown.quantiles[2], rel=0.1)
     assert opposite.max_drawdown.quantiles[2] < alone.max_drawdown.quantiles[2] / 3
 
@@ -103,7 +107,7 @@ def test_drawing_with_replacement_varies_the_end() -> None:
     """The luck of the trades, not only of their order."""
     fan = reshuffle_trades(TRADES, 10_000.0, seed=1, runs=300, replace=True)
     assert fan.way is Way.TRADES
-    assert fan.total_return.quantiles[0] < fan.total_return.observed < fan.total_return.quantiles[4]
+    assert fan.total_return.quantiles[0] < np.sum(TRADES) / 10_000.0 < fan.total_return.quantiles[4]
 
 
 def test_progress_is_told_to_the_end() -> None:

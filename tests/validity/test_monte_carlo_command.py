@@ -20,7 +20,7 @@ from tapeline_common.events import AccountFunded, BarClosed, InstrumentListed, R
 from tapeline_common.tape_memory import MemoryTape
 from tapeline_common.values import InstrumentId, Realm, Regime
 from tapeline_common.wire import Answer, Draft
-from tapeline_lab.validity.sources import SourceUnusable, read_history
+from tapeline_lab.validity.sources import SourceUnusable, read_history, together
 
 HOUR_MS = 3_600_000
 DAY_NS = 86_400_000_000_000
@@ -142,7 +142,7 @@ RETURNS = 0.01 * np.random.RandomState(51).standard_normal(60)
 def test_returns_in_a_file(tmp_path: Path, suffix: str) -> None:
     """A column of times is none of returns; two columns are two accounts."""
     frame = polars.DataFrame(
-        {"date": [f"2024-01-{1 + day % 28:02d}" for day in range(60)], "a": RETURNS, "b": -RETURNS}
+        {"date": [f"2024-{1 + day // 28:02d}-{1 + day % 28:02d}" for day in range(60)], "a": RETURNS, "b": -RETURNS}
     )
     path = tmp_path / f"returns.{suffix}"
     frame.write_csv(path) if suffix == "csv" else frame.write_parquet(path)
@@ -193,6 +193,37 @@ def test_the_folder_of_a_report(tmp_path: Path) -> None:
     assert said(str(tmp_path), "--method", "trades")["horizon"] == 2
 
 
+def test_several_sources_are_a_portfolio(tmp_path: Path, recorded: tuple[Path, dict[str, Any]]) -> None:
+    """On the days they have in common, each an account; days that only one has are left out."""
+    tape, _ = recorded
+    whole = read_history(tape)
+    days = [str(day) for day in whole.days.astype("datetime64[D]")]
+    assert days[0] == "2023-11-15"
+    path = tmp_path / "carry.csv"
+    path.write_text("date,carry\n" + "".join(f"{day},0.001\n" for day in ["2023-11-01", *days[5:]]))
+    found = together([(tape, whole), (path, read_history(path))])
+    assert found.accounts == ("run", "carry")
+    assert np.array_equal(found.returns[:, 0], whole.returns[5:, 0])
+    assert found.returns[:, 1].tolist() == [0.001] * (len(days) - 5)
+    assert (found.days.tolist(), found.periods_per_year) == (whole.days[5:].tolist(), 365.0)
+    assert said(str(tape), str(path))["horizon"] == len(days) - 5
+    refused = call(str(tape), str(path), "--method", "trades")
+    assert (refused.exit_code, "of one account" in refused.stderr) == (4, True)
+
+
+def test_sources_without_common_days_are_refused(tmp_path: Path, recorded: tuple[Path, dict[str, Any]]) -> None:
+    """And those that do not say theirs."""
+    tape, _ = recorded
+    for content, text in (
+        ("r\n0.01\n0.02\n", "does not say its days"),
+        ("date,r\n2001-01-01,0.01\n", "0 days in common"),
+    ):
+        path = tmp_path / "returns.csv"
+        path.write_text(content)
+        refused = call(str(tape), str(path))
+        assert (refused.exit_code, text in refused.stderr) == (4, True), refused.stderr
+
+
 def test_results_of_trades_in_a_file(tmp_path: Path) -> None:
     """They need to know what the account had."""
     path = tmp_path / "trades.csv"
@@ -208,8 +239,12 @@ def test_results_of_trades_in_a_file(tmp_path: Path) -> None:
     ("content", "arguments", "code", "text"),
     [
         ("r\n0.01\n0.02\n", ("--method", "joint"), 4, "no regimes"),
-        ("r\n0.01\n0.02\n", ("--method", "trades"), 4, "no closed trades"),
+        ("r\n0.01\n0.02\n", ("--method", "trades"), 4, "no closed trades of one account"),
         ("r\n0.01\n\n", (), 4, "empty rows"),
+        ("open,close\n100,101\n102,99\n", (), 4, "column open has values from 100 to 102, which are no returns"),
+        ("r\n0.5\n-1.2\n", (), 4, "from -1.2 to 0.5, which are no returns"),
+        ("date,r\nx,0.01\ny,0.02\n", (), 4, "column date has no dates"),
+        ("date,r\n2024-01-02,0.01\n2024-01-01,0.02\n", (), 4, "column date is not in order"),
         ("name\nx\n", (), 4, "it needs a column of returns"),
         ("r\n0.01\n0.02\n", ("--block", "3"), 4, "block is 3.0"),
         ("r\n0.01\n0.02\n", ("--replace",), 2, "--replace means nothing with --method block"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -201,3 +203,22 @@ def test_bhy_equals_the_step_up_by_hand() -> None:
     assert haircut(ratios[0], 400, ratios, Correction.BHY).adjusted_p_value == pytest.approx(
         min(1.0, raised[0], raised[1], raised[2]), rel=1e-9
     )
+
+
+def test_the_normal_law_equals_scipys_in_both_tails() -> None:
+    """The standard library is taken so that no command waits for scipy; scipy is the oracle."""
+    from scipy.special import ndtr, ndtri
+
+    from tapeline_lab.validity.normal import quantile, share_below
+
+    for value in np.linspace(-30.0, 8.0, 200).tolist():
+        assert share_below(value) == pytest.approx(float(ndtr(value)), rel=1e-13)
+    for share in (1e-300, 1e-20, 1e-5, 0.02425, 0.3, 0.5, 0.9, 1.0 - 1e-12):
+        assert quantile(share) == pytest.approx(float(ndtri(share)), rel=1e-12, abs=1e-15)
+
+
+def test_loading_the_command_loads_nothing_heavy() -> None:
+    """`tapeline --help` loads every command: its module may need numpy and no more."""
+    code = "import sys, tapeline_lab.validity.monte_carlo_command as _; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {"scipy", "arch", "pandas", "statsmodels", "polars"}.isdisjoint(loaded)

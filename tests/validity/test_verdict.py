@@ -99,6 +99,7 @@ CASES = [
     (Topic.SUPERIORITY, {"superiority": 0.0}, S, "in only less than 0.1 % of cases"),
     (Topic.SUPERIORITY, {"superiority": None}, U, "not tested"),
     (Topic.OUT_OF_SAMPLE, {"outside_sharpe": None}, U, "do a walk-forward"),
+    (Topic.OUT_OF_SAMPLE, {"outside_sharpe": None, "trials": 1}, None, ""),
     (Topic.OUT_OF_SAMPLE, {"outside_sharpe": 1.0}, D, "most of it is gone"),
     (Topic.OUT_OF_SAMPLE, {"outside_sharpe": 1.2, "inside_sharpe": 1.3}, D, "below t = 2 that may be luck"),
     (Topic.OUT_OF_SAMPLE, {}, S, "2.10 (t = 3.3), on those it was chosen by 2.60"),
@@ -125,6 +126,7 @@ def test_every_topic_has_a_case_of_doubt() -> None:
     [
         ({}, Level.STRONG),
         ({"outside_sharpe": None}, Level.MODERATE),
+        ({"outside_sharpe": None, "trials": 1}, Level.STRONG),
         ({"trials": None}, Level.MODERATE),
         ({"overfitting": 0.4}, Level.WEAK),
         ({"overfitting": 0.4, "trials": None}, Level.MODERATE),

@@ -16,10 +16,10 @@ from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtr, ndtri
 
 from tapeline_lab.validity.blocks import block_length, generator, stationary
 from tapeline_lab.validity.figures import Figure, Name, figure
+from tapeline_lab.validity.normal import quantile, share_below
 from tapeline_lab.validity.series import Floats, Ints, SeriesInvalid, between, series
 
 RUNS = 2_000
@@ -182,14 +182,14 @@ def _corrected(values: Floats, estimate: float, left_out: Floats, confidence: fl
     below = (float(np.mean(values < estimate)) + float(np.mean(values <= estimate))) / 2.0
     if not 0.0 < below < 1.0:
         return _shares(confidence)
-    shift = float(ndtri(below))
+    shift = quantile(below)
     apart = np.mean(left_out) - left_out
     spread = float(np.sum(apart**2)) ** 1.5
     acceleration = float(np.sum(apart**3)) / (6.0 * spread) if spread > 0.0 else 0.0
     ends = []
     for share in _shares(confidence):
-        reach = shift + float(ndtri(share))
-        ends.append(float(ndtr(shift + reach / (1.0 - acceleration * reach))))
+        reach = shift + quantile(share)
+        ends.append(share_below(shift + reach / (1.0 - acceleration * reach)))
     return ends[0], ends[1]
 
 

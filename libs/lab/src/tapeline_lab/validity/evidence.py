@@ -265,7 +265,8 @@ def _interval(evidence: Evidence) -> list[Finding]:
     one = evidence.sharpe
     if one is None:
         return [_unknown(Topic.INTERVAL, "How far the Sharpe ratio may be off was not estimated.")]
-    said = f"The annual Sharpe ratio is {one.estimate:.2f}, give or take: {one.low:.2f} to {one.high:.2f}"
+    share = f"{one.confidence:.0%}".replace("%", " %")
+    said = f"The annual Sharpe ratio is {one.estimate:.2f}; its {share} interval is {one.low:.2f} to {one.high:.2f}"
     if one.contains(0.0):
         return [_doubts(Topic.INTERVAL, f"{said}, which contains zero.")]
     if one.high < 0.0:
@@ -358,6 +359,9 @@ def _superior(evidence: Evidence) -> list[Finding]:
 def _outside(evidence: Evidence) -> list[Finding]:
     ratio, periods = evidence.outside_sharpe, evidence.outside_periods
     if ratio is None or periods is None:
+        if evidence.trials == 1:
+            # Nothing was chosen by any day: all of them are outside.
+            return []
         return [_unknown(Topic.OUT_OF_SAMPLE, "It was not tried on days it was not chosen by: do a walk-forward.")]
     year = evidence.periods_per_year
     t_statistic = ratio * math.sqrt(periods / year)

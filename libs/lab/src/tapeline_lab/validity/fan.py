@@ -49,14 +49,14 @@ class Law:
 
     Attributes:
         quantiles: at ``LEVELS``.
-        observed: the figure of the history that was.
+        observed: the figure of the history that was; ``None`` where it is of another length and does not compare.
         rank: share of the histories whose figure is at most the observed one.
     """
 
     values: Floats
     quantiles: tuple[float, ...]
-    observed: float
-    rank: float
+    observed: float | None
+    rank: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +224,12 @@ class _Work:
 
     def fan(self, way: Way, observed: Floats, block: float, regimes: dict[str, tuple[float, float]]) -> Fan:
         was = self._measured(observed[None, :])
+        # Only a ratio compares between histories of different lengths.
+        compares = {name for name in was if name == "sharpe" or len(observed) == self._horizon + 1}
         laws = {
-            name: _law(np.concatenate(parts), float(was[name][0])) for name, parts in self._found.items() if name in was
+            name: _law(np.concatenate(parts), float(was[name][0]) if name in compares else None)
+            for name, parts in self._found.items()
+            if parts
         }
         share = self._ruined / self._runs
         at = self._steps[self._steps < len(observed)]
@@ -261,9 +265,11 @@ class _Work:
         return found
 
 
-def _law(values: Floats, observed: float) -> Law:
+def _law(values: Floats, observed: float | None) -> Law:
     ordered = np.sort(values)
     quantiles = tuple(float(one) for one in np.quantile(ordered, LEVELS))
+    if observed is None:
+        return Law(ordered, quantiles, None, None)
     rank = float(np.searchsorted(ordered, observed + 1e-12 * (1.0 + abs(observed)), side="right")) / len(ordered)
     return Law(ordered, quantiles, observed, rank)
 

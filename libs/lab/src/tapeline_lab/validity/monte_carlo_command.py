@@ -17,13 +17,13 @@ from tapeline_backtest.command import end
 from tapeline_common.exits import EXIT_CONFIGURATION
 from tapeline_lab.validity.fan import LEVELS, RUNS, Fan, Law, Progress, monte_carlo, reshuffle_trades
 from tapeline_lab.validity.series import SeriesInvalid
-from tapeline_lab.validity.sources import History, SourceUnusable, read_history
+from tapeline_lab.validity.sources import History, SourceUnusable, read_history, together
 
 METHODS = ("block", "trades", "joint")
 
 
 @click.command("monte-carlo")
-@click.argument("source", type=click.Path(path_type=Path, exists=True))
+@click.argument("sources", metavar="SOURCE...", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option(
     "--method",
     type=click.Choice(METHODS),
@@ -53,15 +53,17 @@ METHODS = ("block", "trades", "joint")
     help="Days in a year for the Sharpe ratio: from the tape's calendar, else 365.",
 )
 @click.option("--json", "to_json", is_flag=True, help="Print one JSON object, for programs.")
-def monte_carlo_command(source: Path, to_json: bool, **call: Any) -> None:
+def monte_carlo_command(sources: tuple[Path, ...], to_json: bool, **call: Any) -> None:
     """Resample a recorded history: SOURCE is a .tape file, a report's folder, or a CSV or Parquet file.
 
     A file may have a column `equity`, a column `pnl` (results of trades), or returns, one column for each account of a
-    portfolio; a column `regime` labels the days.
+    portfolio; a column `regime` labels the days. Several sources are a portfolio on the days they have in common.
     """
     _refuse_what_does_not_apply(call)
+    source = ", ".join(str(path) for path in sources)
     try:
-        history = read_history(source, call["regime_of"], _progress("facts"))
+        found = [(path, read_history(path, call["regime_of"], _progress("facts"))) for path in sources]
+        history = together(found)
         fan = _fan(source, history, call)
     except SourceUnusable as trouble:
         end(str(trouble), EXIT_CONFIGURATION)
@@ -72,7 +74,7 @@ def monte_carlo_command(source: Path, to_json: bool, **call: Any) -> None:
     else:
         from tapeline_lab.validity.tables import print_fan
 
-        print_fan(fan, str(source), history.accounts)
+        print_fan(fan, source, history.accounts)
 
 
 def _refuse_what_does_not_apply(call: dict[str, Any]) -> None:
@@ -87,11 +89,11 @@ def _refuse_what_does_not_apply(call: dict[str, Any]) -> None:
             raise click.UsageError(f"{option} means nothing with --method {call['method']}: leave it away")
 
 
-def _fan(source: Path, history: History, call: dict[str, Any]) -> Fan:
+def _fan(source: str, history: History, call: dict[str, Any]) -> Fan:
     shared = {"seed": call["seed"], "runs": call["runs"], "ruin": call["ruin"], "progress": _progress("runs")}
     if call["method"] == "trades":
         if not len(history.trades):
-            raise SourceUnusable(f"{source} has no closed trades: use --method block")
+            raise SourceUnusable(f"{source}: no closed trades of one account: use --method block")
         start = call["equity"] or history.start_equity
         if start is None:
             raise SourceUnusable(f"{source} does not say what the account had before its first trade: give --equity")

@@ -19,12 +19,16 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtr, ndtri
 
+from tapeline_lab.validity.normal import quantile, share_below
 from tapeline_lab.validity.series import Floats, SeriesInvalid, between, series
 
 FLAT = 1e-12
 """A variance below this part of the mean square is rounding: the series stood still."""
+
+
+MOST_TRIALS = 1e12
+"""Beyond that a share of one in N is lost in the digits of a float; nobody has tried so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,7 @@ def standard_error(one: Moments) -> float:
 
 def probability_above(one: Moments, benchmark: float = 0.0) -> float:
     """Probabilistic Sharpe Ratio: Φ((SR - SR*)·sqrt(T - 1) / sqrt(1 - skew·SR + (kurtosis - 1)/4·SR²))."""
-    return float(ndtr((one.sharpe - benchmark) / standard_error(one)))
+    return share_below((one.sharpe - benchmark) / standard_error(one))
 
 
 def probabilistic_sharpe(returns: ArrayLike, benchmark: float = 0.0) -> float:
@@ -144,7 +148,7 @@ def track_record(one: Moments, benchmark: float = 0.0, confidence: float = 0.95)
     between(confidence, 0.5, 1.0, "confidence")
     if one.sharpe <= benchmark:
         return math.inf
-    return 1.0 + variance_factor(one) * (float(ndtri(confidence)) / (one.sharpe - benchmark)) ** 2
+    return 1.0 + variance_factor(one) * (quantile(confidence) / (one.sharpe - benchmark)) ** 2
 
 
 def minimum_track_record(returns: ArrayLike, benchmark: float = 0.0, confidence: float = 0.95) -> float:
@@ -158,12 +162,12 @@ def expected_maximum(trials: float) -> float:
     (1 - γ)·Φ⁻¹(1 - 1/N) + γ·Φ⁻¹(1 - 1/(N·e)), an approximation for large N (Bailey and Lopez de Prado 2014). Below two,
     where it goes astray, a straight line from zero to its value at two.
     """
-    if not trials >= 1.0 or math.isinf(trials):
+    if not 1.0 <= trials <= MOST_TRIALS:
         raise SeriesInvalid(f"trials is {trials}: count every trial, at least this one")
     if trials < 2.0:
         return (trials - 1.0) * expected_maximum(2.0)
     gamma = float(np.euler_gamma)
-    return (1.0 - gamma) * float(ndtri(1.0 - 1.0 / trials)) + gamma * float(ndtri(1.0 - 1.0 / (trials * math.e)))
+    return (1.0 - gamma) * quantile(1.0 - 1.0 / trials) + gamma * quantile(1.0 - 1.0 / (trials * math.e))
 
 
 def deflated(one: Moments, variance: float, trials: float) -> Deflated:
@@ -219,13 +223,13 @@ def haircut(
         adjusted = _bhy(p_value, np.sort([_p_value(float(ratio), periods) for ratio in ratios]))
     else:
         adjusted = min(1.0, p_value * len(ratios))
-    kept = float(-ndtri(adjusted / 2.0)) / math.sqrt(periods) if adjusted < 1.0 else 0.0
+    kept = -quantile(adjusted / 2.0) / math.sqrt(periods) if adjusted < 1.0 else 0.0
     kept = math.copysign(min(kept, abs(observed)), observed) if kept else 0.0
     return Haircut(observed, kept, p_value, adjusted, 1.0 - kept / observed if observed else 0.0)
 
 
 def _p_value(ratio: float, periods: int) -> float:
-    return max(2.0 * float(ndtr(-abs(ratio) * math.sqrt(periods))), 1e-300)
+    return max(2.0 * share_below(-abs(ratio) * math.sqrt(periods)), 1e-300)
 
 
 def _bhy(p_value: float, ordered: Floats) -> float:

@@ -6,8 +6,9 @@ those of the backtest's report; paper and live tapes give theirs in the same way
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,15 +20,20 @@ from tapeline_common.events import AccountFunded, BarClosed, InstrumentListed, O
 from tapeline_common.tape import ReadRequest
 from tapeline_common.tape_file import TapeDamaged, TapeFile, TapeFileUnreadable
 from tapeline_common.wire import Fact, decode_fact
-from tapeline_lab.validity.series import Floats
+from tapeline_lab.validity.series import Floats, Ints
 from tapeline_ledger import core as ledger
 
 if TYPE_CHECKING:
     import polars
 
 PAGE_FACTS = 10_000
+NONE = np.zeros(0)
+NO_DAYS = np.zeros(0, dtype=np.int64)
 TIMES = ("ts", "timestamp", "time", "date", "datetime", "time_ns", "day")
 CURVE = "equity"
+MOST_RETURN = 10.0
+"""A thousand percent in a day: larger numbers are prices, or something else."""
+
 RESULTS = ("net", "pnl")
 """Results of trades: after costs, or before fees and funding, which then have columns of their own."""
 
@@ -48,6 +54,7 @@ class History:
     Attributes:
         returns: per day, shape (days, accounts); none where only trades are known.
         accounts: names of the columns.
+        days: number of each row's UTC day, shape (days,); none where times are not known.
         regimes: each day's label, or nothing.
         trades: results of closed trades after costs, in order of closing.
         start_equity: before the first of them; ``None`` where it is not known.
@@ -56,6 +63,7 @@ class History:
 
     returns: Floats
     accounts: tuple[str, ...]
+    days: Ints
     regimes: tuple[str, ...]
     trades: Floats
     start_equity: float | None
@@ -68,6 +76,8 @@ def read_history(path: Path, regime_of: str | None = None, progress: Progress | 
     Args:
         regime_of: of a tape with several instruments, the one whose regimes label the days; the first unless given.
     """
+    if not path.exists():
+        raise SourceUnusable(f"{path} is not there: name a .tape file, the folder of a report, or a file of returns")
     if path.is_dir():
         return _from_folder(path)
     if path.suffix == ".tape":
@@ -75,6 +85,34 @@ def read_history(path: Path, regime_of: str | None = None, progress: Progress | 
     if path.suffix in (".csv", ".parquet"):
         return _from_frame(path, _frame(path))
     raise SourceUnusable(f"{path}: name a .tape file, the folder of a report, or a .csv or .parquet file")
+
+
+def together(histories: Sequence[tuple[Path, History]]) -> History:
+    """Accounts of several sources on the days they have in common, with the first one's regimes.
+
+    Raises ``SourceUnusable`` if one does not say its days, or if no two days are common.
+    """
+    (_, first), *_ = histories
+    if len(histories) == 1:
+        return first
+    for path, one in histories:
+        if not len(one.days):
+            raise SourceUnusable(f"{path} does not say its days, by which several sources go together")
+    days = reduce(np.intersect1d, [one.days for _, one in histories])
+    if len(days) < 2:
+        names = ", ".join(str(path) for path, _ in histories)
+        raise SourceUnusable(f"{names} have {len(days)} days in common: at least 2 are needed")
+    rows = [np.flatnonzero(np.isin(one.days, days)) for _, one in histories]
+    years = [one.periods_per_year for _, one in histories if one.periods_per_year is not None]
+    return History(
+        returns=np.hstack([one.returns[places] for (_, one), places in zip(histories, rows, strict=True)]),
+        accounts=tuple(name for _, one in histories for name in one.accounts),
+        days=days,
+        regimes=tuple(first.regimes[place] for place in rows[0].tolist()) if first.regimes else (),
+        trades=NONE,
+        start_equity=None,
+        periods_per_year=min(years, default=None),
+    )
 
 
 # ---- tapes -------------------------------------------------------------------------------------------------------
@@ -87,6 +125,7 @@ class _Days:
     regime_of: str | None
     books: ledger.State = field(default_factory=ledger.CORE.initial)
     closing: list[float] = field(default_factory=list)
+    days: list[int] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     trades: list[float] = field(default_factory=list)
     calendars: dict[str, str] = field(default_factory=dict)
@@ -128,6 +167,7 @@ class _Days:
 
     def close_day(self) -> None:
         self.closing.append(float(ledger.equity(self.books)))
+        self.days.append(self.end_ns // DAY_NS - 1)
         self.labels.append(self.regime)
 
     def _is_asked_for(self, instrument: str) -> bool:
@@ -156,6 +196,7 @@ def _from_tape(path: Path, regime_of: str | None, progress: Progress | None) -> 
     return History(
         returns=returns_of(np.array(days.closing))[:, None],
         accounts=(path.stem,),
+        days=np.array(days.days, dtype=np.int64),
         regimes=tuple(label or "UNKNOWN" for label in days.labels) if known else (),
         trades=np.array(days.trades),
         start_equity=days.start_equity,
@@ -186,15 +227,7 @@ def _from_folder(folder: Path) -> History:
     history = _from_frame(curve, _frame(curve))
     if not closed.is_file():
         return history
-    with_trades = _from_frame(closed, _frame(closed))
-    return History(
-        history.returns,
-        history.accounts,
-        history.regimes,
-        with_trades.trades,
-        history.start_equity,
-        history.periods_per_year,
-    )
+    return replace(history, trades=_from_frame(closed, _frame(closed)).trades)
 
 
 def _frame(path: Path) -> polars.DataFrame:
@@ -209,7 +242,7 @@ def _frame(path: Path) -> polars.DataFrame:
 
 
 def _from_frame(path: Path, frame: polars.DataFrame) -> History:
-    """A column ``equity`` is a curve, ``net`` or ``pnl`` results of trades, ``regime`` labels; the rest are returns."""
+    """``equity`` is a curve, ``net`` or ``pnl`` results of trades, ``regime`` labels; other numbers are returns."""
     import polars
 
     columns = {name.lower(): name for name in frame.columns}
@@ -218,8 +251,7 @@ def _from_frame(path: Path, frame: polars.DataFrame) -> History:
     if CURVE in columns:
         return _from_curve(path, frame, columns)
     if any(name in columns for name in RESULTS):
-        trades = _results(frame, columns)
-        return History(np.zeros((0, 1)), (path.stem,), (), trades, None, None)
+        return History(np.zeros((0, 1)), (path.stem,), NO_DAYS, (), _results(frame, columns), None, None)
     numbers = [name for name in numbers if name != labels]
     if not numbers:
         raise SourceUnusable(
@@ -229,9 +261,19 @@ def _from_frame(path: Path, frame: polars.DataFrame) -> History:
     blanks = [name for name in numbers if frame[name].is_null().any()]
     if blanks:
         raise SourceUnusable(f"{path}: column {blanks[0]} has empty rows: fill them or leave those days out")
-    returns = frame.select(polars.col(numbers).cast(polars.Float64)).to_numpy()
+    returns = np.ascontiguousarray(frame.select(polars.col(numbers).cast(polars.Float64)).to_numpy())
+    for name, column in zip(numbers, returns.T, strict=True):
+        if len(column) and (np.min(column) < -1.0 or np.max(column) > MOST_RETURN):
+            raise SourceUnusable(
+                f"{path}: column {name} has values from {np.min(column):g} to {np.max(column):g}, "
+                f"which are no returns: give fractions (0.01 is one percent), or name a curve `{CURVE}`"
+            )
+    at = _times(frame, columns)
+    days = NO_DAYS if at is None else _days_of(path, frame[at])
+    if (np.diff(days) <= 0).any():
+        raise SourceUnusable(f"{path}: column {at} is not in order, one row a day")
     named = tuple(str(one) for one in frame[labels]) if labels else ()
-    return History(np.ascontiguousarray(returns), tuple(numbers), named, np.zeros(0), None, None)
+    return History(returns, tuple(numbers), days, named, NONE, None, None)
 
 
 def _from_curve(path: Path, frame: polars.DataFrame, columns: dict[str, str]) -> History:
@@ -242,8 +284,8 @@ def _from_curve(path: Path, frame: polars.DataFrame, columns: dict[str, str]) ->
     if curve.is_null().any() or len(curve) < 2:
         raise SourceUnusable(f"{path}: column {columns[CURVE]} needs two rows or more and no empty one")
     equity = curve.to_numpy()
-    at = next((columns[name] for name in TIMES if name in columns), None)
-    last = np.arange(len(equity))
+    at = _times(frame, columns)
+    last, days = np.arange(len(equity)), NO_DAYS
     if at is not None:
         days = _days_of(path, frame[at])
         last = np.flatnonzero(np.append(np.diff(days) != 0, True))
@@ -253,27 +295,40 @@ def _from_curve(path: Path, frame: polars.DataFrame, columns: dict[str, str]) ->
     return History(
         returns=returns_of(equity[last])[:, None],
         accounts=(path.stem,),
+        days=days[last[1:]] if len(days) else NO_DAYS,
         regimes=tuple(str(frame[label][int(row)]) for row in last[1:]) if label else (),
-        trades=np.zeros(0),
+        trades=NONE,
         start_equity=float(equity[0]),
         periods_per_year=None,
     )
 
 
-def _days_of(path: Path, times: polars.Series) -> Floats:
+def _times(frame: polars.DataFrame, columns: dict[str, str]) -> str | None:
+    """The column of times, if it has any: names without a meaning to us stay names."""
+    name = next((columns[name] for name in TIMES if name in columns), None)
+    return None if name is None or (name.lower() == "day" and not frame.schema[name].is_temporal()) else name
+
+
+def _days_of(path: Path, times: polars.Series) -> Ints:
     """Number of the UTC day that each moment ends or lies in; a day's last moment is the midnight after it."""
     import polars
 
+    if times.dtype == polars.String:
+        try:
+            times = times.str.to_date()
+        except polars.exceptions.PolarsError as trouble:
+            raise SourceUnusable(f"{path}: column {times.name} has no dates such as 2024-01-31") from trouble
     kind = times.dtype
     if kind == polars.Date:
-        return times.cast(polars.Int32).to_numpy().astype(np.float64)
+        return times.cast(polars.Int32).to_numpy().astype(np.int64)
     if kind.is_integer():
         moments = times.to_numpy().astype(np.int64)
     elif kind == polars.Datetime:
         moments = times.dt.epoch("ns").to_numpy()
     else:
         raise SourceUnusable(f"{path}: column {times.name} has no times: use dates, ISO times or UTC nanoseconds")
-    return ((moments - 1) // DAY_NS).astype(np.float64)
+    found: Ints = (moments - 1) // DAY_NS
+    return found
 
 
 def _results(frame: polars.DataFrame, columns: dict[str, str]) -> Floats:

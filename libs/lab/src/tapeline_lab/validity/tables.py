@@ -44,7 +44,9 @@ def print_fan(fan: Fan, source: str, accounts: Sequence[str]) -> None:
 
 
 def _row(name: str, law: Law, written: Callable[[float], str]) -> list[str]:
-    return [name, *(written(value) for value in law.quantiles), written(law.observed), f"{law.rank:.1%}"]
+    seen = "-" if law.observed is None else written(law.observed)
+    rank = "-" if law.rank is None else f"{law.rank:.1%}"
+    return [name, *(written(value) for value in law.quantiles), seen, rank]
 
 
 def _regimes(fan: Fan) -> Table:
