@@ -27,9 +27,9 @@ def run(name: str, bars: Columns, **parameters: float) -> Floats:
 
 
 def short(indicator: Indicator) -> dict[str, float]:
-    """Settings short enough for few bars: every length a sixth of its default, in the same order."""
+    """Settings short enough for few bars: every length a sixth of its default, at least 2, in the same order."""
     return {
-        parameter.name: max(int(parameter.default) // 6 + 1, int(parameter.low))
+        parameter.name: max(int(parameter.default) // 6 + 1, int(parameter.low), 2)
         for parameter in indicator.parameters
         if parameter.type is int
     } | ({"fast": 2, "slow": 5} if any(parameter.name == "slow" for parameter in indicator.parameters) else {})
@@ -251,6 +251,16 @@ def test_a_running_sum_would_not_forget_the_spike() -> None:
     assert abs(running / close[-3:].sum() - 1.0) > 1e-9
 
 
+@given(bars=drawn())
+@settings(max_examples=30, deadline=None)
+def test_a_parabolic_stop_lies_on_the_far_side_of_the_bar(bars: Columns) -> None:
+    """Of a long trend not above the low, of a short one not below the high."""
+    stop, side = run("sar", bars)
+    is_long = side[1:] > 0.0
+    assert (stop[1:][is_long] <= bars["low"][1:][is_long]).all()
+    assert (stop[1:][~is_long] >= bars["high"][1:][~is_long]).all()
+
+
 # ---- in a strategy -----------------------------------------------------------------------------------------------
 
 
@@ -292,3 +302,16 @@ def test_one_at_work_is_plain_data() -> None:
     assert math.isnan(Running("rsi").value)
     with pytest.raises(KeyError, match="has no output 'upper'"):
         rsi["upper"]
+
+
+@pytest.mark.parametrize("name", [name for name, each in CATALOGUE.items() if each.inputs == ("close",)])
+def test_a_hole_in_a_series_is_passed_over(name: str) -> None:
+    """With NaN between its values a series gives NaN there, and elsewhere what it gives without."""
+    parameters = short(CATALOGUE[name])
+    close = walk(120)["close"]
+    places = np.flatnonzero(np.arange(180) % 3 != 0)
+    holed = np.full(180, np.nan)
+    holed[places] = close
+    values = run(name, {"close": holed}, **parameters)
+    np.testing.assert_array_equal(values[:, places], run(name, {"close": close}, **parameters))
+    assert np.isnan(np.delete(values, places, axis=1)).all()

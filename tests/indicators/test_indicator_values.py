@@ -95,7 +95,9 @@ def talib_values(name: str, bars: Columns) -> list[Floats]:
     outputs = [result] if isinstance(result, np.ndarray) else list(result)
     if name == "aroon":  # there the fall comes first
         outputs.reverse()
-    return outputs[:1] if name in ("sar", "supertrend") else outputs
+    if name == "supertrend":  # there its side is 0 before the first
+        outputs[1] = np.where(np.isnan(outputs[0]), np.nan, outputs[1])
+    return outputs
 
 
 def assert_same(name: str, ours: Floats, theirs: Floats, *, is_later: bool) -> None:

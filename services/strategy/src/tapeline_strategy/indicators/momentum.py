@@ -272,6 +272,8 @@ def _symmetric(memory: list[float], at: int, value: float) -> float:
 
 def _connors_rsi(memory: list[float], length: int, streak_length: int, rank: int, close: float) -> float:
     """Memory: streak; then strengths of closes and streaks, the change, its window."""
+    if close != close:
+        return nan
     at = 1 + 2 * STRENGTH
     rate = rate_of_change(memory, at, 1, close)
     moved = rate if rate == rate else 0.0
