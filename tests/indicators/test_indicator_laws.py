@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from tests.indicators.bars import Columns, Floats, adverse, drawn, walk
 from tapeline_common.testing import fingerprint
 from tapeline_strategy.indicators import CATALOGUE, Indicator, IndicatorUnknown, Recall, Running, bar_by_bar, find
 from tapeline_strategy.indicators.indicator import BAR_INPUTS, OTHER, SESSION, Family
-from tapeline_strategy.sdk import Bar, ParameterInvalid
+from tapeline_strategy.sdk import Bar, Parameter, ParameterInvalid, from_class, validate
 
 NAMES = tuple(CATALOGUE)
+ADVERSE = adverse(160)
 POSITIVE = ("walk", "flat", "spike", "halted", "gaps", "tiny", "huge", "rising", "falling")
 
 
@@ -27,9 +29,9 @@ def run(name: str, bars: Columns, **parameters: float) -> Floats:
 
 
 def short(indicator: Indicator) -> dict[str, float]:
-    """Settings short enough for few bars: every length a sixth of its default, in the same order."""
+    """Settings short enough for few bars: every length a sixth of its default, at least 2, in the same order."""
     return {
-        parameter.name: max(int(parameter.default) // 6 + 1, int(parameter.low))
+        parameter.name: max(int(parameter.default) // 6 + 1, int(parameter.low), 2)
         for parameter in indicator.parameters
         if parameter.type is int
     } | ({"fast": 2, "slow": 5} if any(parameter.name == "slow" for parameter in indicator.parameters) else {})
@@ -81,11 +83,12 @@ def test_bad_settings_are_refused_with_name_value_and_fix() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("is_short", [True, False])
-def test_warm_up_is_exact(name: str, is_short: bool) -> None:
+@pytest.mark.parametrize("settings_of", ["short", "default", "least"])
+def test_warm_up_is_exact(name: str, settings_of: str) -> None:
     """Some output is NaN until ``warm_up`` bars were seen, and none ever after."""
     indicator = CATALOGUE[name]
-    given = short(indicator) if is_short else {}
+    least = {parameter.name: parameter.low for parameter in indicator.parameters}
+    given = {"short": short(indicator), "default": {}, "least": least}[settings_of]
     values = run(name, walk(420), **given)
     is_known = ~np.isnan(values).any(axis=0)
     expected = 25 if name == "pivot_points" else indicator.warm_up(indicator.validate(given))  # a day of 24 bars first
@@ -158,16 +161,16 @@ def test_a_lagging_span_drawn_back_would_be_caught() -> None:
 # ---- numbers -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", list(adverse(1)))
 @pytest.mark.parametrize("name", NAMES)
-def test_no_market_breaks_it(name: str, kind: str) -> None:
+def test_no_market_breaks_it(name: str) -> None:
     """No error, no infinity; and with prices above zero a number for every bar after the warm-up."""
     indicator = CATALOGUE[name]
     given = short(indicator)
-    values = run(name, adverse(160)[kind], **given)
-    assert not np.isinf(values).any()
-    if kind in POSITIVE and SESSION not in indicator.inputs:
-        assert not np.isnan(values[:, indicator.warm_up(indicator.validate(given)) - 1 :]).any()
+    for kind, bars in ADVERSE.items():
+        values = run(name, bars, **given)
+        assert not np.isinf(values).any(), kind
+        if kind in POSITIVE and SESSION not in indicator.inputs:
+            assert not np.isnan(values[:, indicator.warm_up(indicator.validate(given)) - 1 :]).any(), kind
 
 
 @given(bars=drawn(), name=st.sampled_from(NAMES))
@@ -251,6 +254,16 @@ def test_a_running_sum_would_not_forget_the_spike() -> None:
     assert abs(running / close[-3:].sum() - 1.0) > 1e-9
 
 
+@given(bars=drawn())
+@settings(max_examples=30, deadline=None)
+def test_a_parabolic_stop_lies_on_the_far_side_of_the_bar(bars: Columns) -> None:
+    """Of a long trend not above the low, of a short one not below the high."""
+    stop, side = run("sar", bars)
+    is_long = side[1:] > 0.0
+    assert (stop[1:][is_long] <= bars["low"][1:][is_long]).all()
+    assert (stop[1:][~is_long] >= bars["high"][1:][~is_long]).all()
+
+
 # ---- in a strategy -----------------------------------------------------------------------------------------------
 
 
@@ -266,6 +279,46 @@ def test_one_at_work_has_the_values_of_the_column() -> None:
         assert direct.is_ready == (place >= direct.warm_up - 1)
     assert direct.value == from_bar.value == tuple(column[-1] for column in expected.values())
     assert direct["lower"] == expected["lower"][-1]
+
+
+class Dip:
+    """Long below the lower band while the index is low."""
+
+    name: ClassVar[str] = "dip"
+    description: ClassVar[str] = "Buys what has fallen out of its bands."
+    parameters: ClassVar[tuple[Parameter, ...]] = (Parameter("length", int, 5, 2, 99, "length of the index"),)
+
+    def __init__(self, length: int) -> None:
+        self.rsi = Running("rsi", length=length)
+        self.bands = Running("bollinger", length=10, deviations=1.0)
+
+    def on_bar(self, bar: Bar) -> float:
+        self.rsi.update(bar.close)
+        self.bands.on_bar(bar)
+        if not (self.rsi.is_ready and self.bands.is_ready):
+            return math.nan
+        return 1.0 if self.rsi.value < 40.0 and bar.close < self.bands["lower"] else 0.0
+
+
+def test_a_strategy_of_a_class_decides_by_indicators() -> None:
+    """Its targets are those computed from whole columns; it restarts from a copy of its memory as if nothing were."""
+    bars = walk(200)
+    closes = {"close": bars["close"].tolist()}
+    index, lower = (
+        bar_by_bar("rsi", closes, length=5)["rsi"],
+        bar_by_bar("bollinger", closes, length=10, deviations=1.0)["lower"],
+    )
+    expected = [
+        math.nan if place < 9 else float(index[place] < 40.0 and bars["close"][place] < lower[place])
+        for place in range(200)
+    ]
+    strategy = from_class(Dip)
+    memory, targets = strategy.start(validate(strategy, {})), []
+    for place in range(200):
+        memory = copy.deepcopy(memory)
+        targets.append(strategy.step(memory, 5, *(float(bars[each][place]) for each in BAR_INPUTS)))
+    np.testing.assert_array_equal(targets, expected)
+    assert 0 < np.nansum(targets) < 150
 
 
 def test_one_at_work_takes_what_no_bar_has_by_name() -> None:
@@ -292,3 +345,16 @@ def test_one_at_work_is_plain_data() -> None:
     assert math.isnan(Running("rsi").value)
     with pytest.raises(KeyError, match="has no output 'upper'"):
         rsi["upper"]
+
+
+@pytest.mark.parametrize("name", [name for name, each in CATALOGUE.items() if each.inputs == ("close",)])
+def test_a_hole_in_a_series_is_passed_over(name: str) -> None:
+    """With NaN between its values a series gives NaN there, and elsewhere what it gives without."""
+    parameters = short(CATALOGUE[name])
+    close = walk(120)["close"]
+    places = np.flatnonzero(np.arange(180) % 3 != 0)
+    holed = np.full(180, np.nan)
+    holed[places] = close
+    values = run(name, {"close": holed}, **parameters)
+    np.testing.assert_array_equal(values[:, places], run(name, {"close": close}, **parameters))
+    assert np.isnan(np.delete(values, places, axis=1)).all()

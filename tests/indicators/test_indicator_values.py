@@ -89,13 +89,15 @@ BEGINS_LATER = {"macd", "stoch", "stoch_fast"}
 """TA-Lib gives nothing of these before their signal; here each output begins when it can."""
 
 
-def talib_values(name: str, bars: Columns) -> list[Floats]:
+def talib_values(name: str, bars: Columns, **other: int) -> list[Floats]:
     function, inputs, settings = TALIB[name]
-    result = getattr(talib, function)(*(bars[each] for each in inputs), **settings)
+    result = getattr(talib, function)(*(bars[each] for each in inputs), **{**settings, **other})
     outputs = [result] if isinstance(result, np.ndarray) else list(result)
     if name == "aroon":  # there the fall comes first
         outputs.reverse()
-    return outputs[:1] if name in ("sar", "supertrend") else outputs
+    if name == "supertrend":  # there its side is 0 before the first
+        outputs[1] = np.where(np.isnan(outputs[0]), np.nan, outputs[1])
+    return outputs
 
 
 def assert_same(name: str, ours: Floats, theirs: Floats, *, is_later: bool) -> None:
@@ -112,6 +114,15 @@ def test_it_has_the_values_of_ta_lib_from_its_first_bar_on(name: str, seed: int)
     bars = walk(900, seed)
     ours = list(bar_by_bar(name, {each: column.tolist() for each, column in bars.items()}).values())
     for mine, theirs in zip(ours, talib_values(name, bars), strict=False):
+        assert_same(name, np.array(mine), theirs, is_later=name in BEGINS_LATER)
+
+
+@pytest.mark.parametrize("name", [name for name, (_, _, settings) in TALIB.items() if "timeperiod" in settings])
+@pytest.mark.parametrize("length", [2, 3, 5, 14, 33])
+def test_it_has_the_values_of_ta_lib_at_other_lengths(name: str, length: int) -> None:
+    """Odd and even, short and long."""
+    ours = list(bar_by_bar(name, {each: column.tolist() for each, column in BARS.items()}, length=length).values())
+    for mine, theirs in zip(ours, talib_values(name, BARS, timeperiod=length), strict=False):
         assert_same(name, np.array(mine), theirs, is_later=name in BEGINS_LATER)
 
 

@@ -272,6 +272,8 @@ def _symmetric(memory: list[float], at: int, value: float) -> float:
 
 def _connors_rsi(memory: list[float], length: int, streak_length: int, rank: int, close: float) -> float:
     """Memory: streak; then strengths of closes and streaks, the change, its window."""
+    if close != close:
+        return nan
     at = 1 + 2 * STRENGTH
     rate = rate_of_change(memory, at, 1, close)
     moved = rate if rate == rate else 0.0
@@ -332,6 +334,7 @@ _FADING = Recall.FADING
 _FAST, _SLOW = length(12, 1, "length of the fast average", "fast"), length(26, 2, "length of the slow average", "slow")
 _SIGNAL = length(9, 1, "length of the signal's average", "signal")
 _NEUTRAL = "Where nothing moved it is neutral; there it is 0."
+_K_EARLIER = "There k begins with d. " + _NEUTRAL
 
 MOMENTUM: tuple[Indicator, ...] = (
     Indicator(
@@ -352,7 +355,7 @@ MOMENTUM: tuple[Indicator, ...] = (
         _stoch_rsi, lambda _length, window, smooth, signal: STRENGTH + 2 * sum_size(window) + sum_size(smooth)
         + sum_size(signal),
         lambda length, window, smooth, signal: length + window + smooth + signal - 2, _FADING,
-        "Its STOCHRSI does not smooth k (smooth=1). " + _NEUTRAL,
+        "Its STOCHRSI does not smooth k (smooth=1). " + _K_EARLIER,
     ),
     Indicator(
         "stoch", Family.MOMENTUM, "Slow stochastic: where the close lies in the recent range, smoothed, and a signal.",
@@ -363,14 +366,14 @@ MOMENTUM: tuple[Indicator, ...] = (
             length(3, 1, "length of the mean of k that is d", "signal"),
         ),
         _stoch, lambda length, smooth, signal: 2 * sum_size(length) + sum_size(smooth) + sum_size(signal),
-        lambda length, smooth, signal: length + smooth + signal - 2, difference=_NEUTRAL,
+        lambda length, smooth, signal: length + smooth + signal - 2, difference=_K_EARLIER,
     ),
     Indicator(
         "stoch_fast", Family.MOMENTUM, "Fast stochastic: where the close lies in the recent range, and a signal.",
         LANE, HLC, ("k", "d"),
         (length(14, 1, "length of the range"), length(3, 1, "length of the mean of k that is d", "signal")),
         _stoch_fast, lambda length, signal: 2 * sum_size(length) + sum_size(signal),
-        lambda length, signal: length + signal - 1, difference=_NEUTRAL,
+        lambda length, signal: length + signal - 1, difference=_K_EARLIER,
     ),
     Indicator(
         "willr", Family.MOMENTUM, "Williams %R: how far the close lies below the highest high, 0 to -100.",

@@ -47,6 +47,8 @@ def _lowest(memory: list[float], length: int, close: float) -> float:
 
 def _median(memory: list[float], length: int, close: float) -> float:
     """Memory: values seen, the last ``length`` in order of arrival, the same in order of size."""
+    if close != close:
+        return nan
     count = int(memory[0])
     ordered = 1 + length
     held = min(count, length)
@@ -170,6 +172,8 @@ def _log_return(memory: list[float], length: int, close: float) -> float:
 
 def _drawdown(memory: list[float], close: float) -> float:
     """Memory: whether begun, highest close."""
+    if close != close:
+        return nan
     if memory[0] == 0.0 or close > memory[1]:
         memory[0] = 1.0
         memory[1] = close

@@ -277,7 +277,7 @@ TREND: tuple[Indicator, ...] = (
     Indicator(
         "aroon", Family.TREND, "How recent the highest high and the lowest low are, 100 being this bar.", CHANDE,
         ("high", "low"), ("up", "down"), (length(14, 1),), _aroon, lambda length: 2 * since_size(length + 1),
-        lambda length: length + 1,
+        lambda length: length + 1, difference="There down comes first.",
     ),
     Indicator(
         "aroon_oscillator", Family.TREND, "Aroon up less aroon down, -100 to 100.", CHANDE,
