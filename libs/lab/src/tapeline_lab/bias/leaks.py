@@ -55,8 +55,8 @@ def fills_in_deciding_bar(trades: Trades, table: Table, subject: str = "trades")
     return found
 
 
-SAME_BAR_SHARE = 0.9
-"""Share of position changes that must be explained by the same bar's return before that is called a rule."""
+SAME_BAR_SHARE = 0.5
+"""Share of the deciding bar's return from which on it counts as earned; done rightly it is 0, done wrongly 1."""
 
 LEAST_CHANGES = 5
 """Position changes below which nothing can be said."""
@@ -65,6 +65,9 @@ LEAST_CHANGES = 5
 def earned_in_deciding_bar(position: Floats, earned: Floats, table: Table, subject: str = "returns") -> list[Finding]:
     """Whether a position decided at a bar's close earns that bar's own return.
 
+    What was earned is explained, by least squares, by the market's return under the position decided at the bar, the
+    same under the one decided before it, and the change of position for the costs.
+
     Args:
         position: exposure decided at the close of each bar, shape (n,).
         earned: the strategy's simple return of each bar, close to close, costs included or not, shape (n,).
@@ -72,15 +75,20 @@ def earned_in_deciding_bar(position: Floats, earned: Floats, table: Table, subje
     close = table["close"]
     market = np.concatenate([[0.0], close[1:] / close[:-1] - 1.0])
     before = np.concatenate([[0.0], position[:-1]])
-    same, proper = np.abs(earned - position * market), np.abs(earned - before * market)
-    changes = np.flatnonzero((position != before) & (market != 0.0) & np.isfinite(same) & np.isfinite(proper))
+    changed = np.abs(position - before)
+    given = np.column_stack([position * market, before * market, changed, np.ones(len(close))])
+    usable = np.isfinite(given).all(axis=1) & np.isfinite(earned)
+    changes = np.flatnonzero((changed > 0.0) & (market != 0.0) & usable)
     if len(changes) < LEAST_CHANGES:
         return []
-    share = float(np.mean(same[changes] < proper[changes]))
+    share = float(np.linalg.lstsq(given[usable], earned[usable], rcond=None)[0][0])
     if share < SAME_BAR_SHARE:
         return []
     bar = int(changes[0])
-    detail = f"in {share:.0%} of {len(changes)} changes of position the bar that decided is earned: shift the position"
+    detail = (
+        f"{share:.0%} of the return of the bar that decided is earned, as {len(changes)} changes of position show: "
+    )
+    detail += "shift the position by a bar"
     return [_finding(Kind.SAME_BAR_FILL, subject, "returns", bar, table, detail)]
 
 

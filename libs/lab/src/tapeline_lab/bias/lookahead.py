@@ -107,11 +107,16 @@ class _Examination:
         if self._subject.at_open:
             wanted.append(Probe.UNFINISHED)
         self._total = self._runs + len(chosen) * len(wanted)
+        settled = {finding.column for finding in noisy}
         for probe in wanted:
+            if settled >= self._full.columns.keys():
+                break
             for cut in chosen:
                 other = self._rerun(cut, probe)
                 if other is not None:
-                    self._compare(other, cut, probe, {finding.column for finding in noisy})
+                    self._compare(other, cut, probe, settled)
+            # What is found needs no further probe, unless it may be rounding only.
+            settled |= {name for name, trace in self._traces.items() if trace.worst > NOISE}
         findings = [*noisy, *self._rows.values(), *(self._finding(name) for name in self._traces)]
         findings += self._too_little_run(len(chosen))
         return Analysis(
@@ -184,13 +189,7 @@ class _Examination:
         for name, column in self._full.columns.items():
             if name in skipped or (probe is Probe.UNFINISHED and name not in at_open):
                 continue
-            if name not in other.columns:
-                if len(rows):
-                    self._traces.setdefault(name, Trace()).seen.append(
-                        (cut, int(rows[0]), int(rows[-1]), probe, np.inf)
-                    )
-                continue
-            mine, theirs = column[rows], other.columns[name][others]
+            mine, theirs = column[rows], other.column(name)[others]
             differs = unequal(mine, theirs)
             if not differs.any():
                 continue

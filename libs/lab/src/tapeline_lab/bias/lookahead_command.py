@@ -18,7 +18,8 @@ from tapeline_lab.bias.call import Called, called, of_a_strategy, progress_of
 from tapeline_lab.bias.findings import Analysis
 from tapeline_lab.bias.lookahead import CUTS, EVENT_CUTS, lookahead_analysis
 from tapeline_lab.bias.subjects import PipelineUnknown, Subject, find_pipeline, strategy_subject
-from tapeline_lab.bias.tables import INSTRUMENT, BadOutput, Frame, Table, panel_of, table_of
+from tapeline_lab.bias.suite import examine
+from tapeline_lab.bias.tables import BadOutput, Frame, Table, panel_of, table_of, with_features
 from tapeline_marketdata.columns import BadFile
 from tapeline_marketdata.files import read_bars
 from tapeline_marketdata.timeframe import UnknownTimeframe
@@ -79,20 +80,12 @@ def _pipeline(call: dict[str, Any]) -> list[Analysis]:
     if not call["data"]:
         raise click.UsageError("name at least one file of bars with --data")
     tables = {
-        name: table_of(read_bars(path, timeframe=call["timeframe"]), call["bars"])
+        name: with_features(table_of(read_bars(path, timeframe=call["timeframe"]), call["bars"]), path)
         for name, path in zip(call["names"] or call["data"], call["data"], strict=False)
     }
     table = next(iter(tables.values())) if len(tables) == 1 else panel_of(tables)
     subject = find_pipeline(call["pipeline"], Frame(call["frame"]), call["at_open"])
-    analysis = _examined(subject, table, call)
-    if INSTRUMENT in table:
-        from tapeline_lab.bias.leaks import survivorship
-
-        vanished = survivorship(subject, table, seed=call["seed"])
-        seen = {(finding.kind, finding.column) for finding in analysis.findings}
-        new = tuple(finding for finding in vanished if (finding.kind, finding.column) not in seen)
-        analysis = msgspec.structs.replace(analysis, findings=(*analysis.findings, *new))
-    return [analysis]
+    return [examine(subject, table, **_how(subject, call))]
 
 
 def _strategy(call: dict[str, Any]) -> list[Analysis]:
@@ -122,12 +115,14 @@ def _tape(run: Called, call: dict[str, Any]) -> Analysis:
 
 
 def _examined(subject: Subject, table: Table, call: dict[str, Any]) -> Analysis:
-    return lookahead_analysis(
-        subject,
-        table,
-        cuts=call["cuts"],
-        event_cuts=call["trade_cuts"],
-        seed=call["seed"],
-        tolerance=call["tolerance"],
-        progress=progress_of(subject.name),
-    )
+    return lookahead_analysis(subject, table, **_how(subject, call))
+
+
+def _how(subject: Subject, call: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "cuts": call["cuts"],
+        "event_cuts": call["trade_cuts"],
+        "seed": call["seed"],
+        "tolerance": call["tolerance"],
+        "progress": progress_of(subject.name),
+    }

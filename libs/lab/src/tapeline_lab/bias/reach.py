@@ -31,7 +31,9 @@ PERIODS = {
 """Lengths of longer bars that people join to theirs."""
 
 LEAST_ENDS = 3
-"""Rows that must end on a grid before it is taken for one."""
+GRID_SHARE = 0.75
+"""So many rows, and so large a share of them, must settle on a grid before it is taken for one; not all, because
+prices are equal by coincidence, too."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,9 @@ class Rerun:
         if other is None:
             return False
         found = other.row_of(self.full.identity(row))
-        if found is None or self.column not in other.columns:
+        if found is None:
             return True
-        mine, theirs = self.full.columns[self.column][row : row + 1], other.columns[self.column][found : found + 1]
+        mine, theirs = self.full.columns[self.column][row : row + 1], other.column(self.column)[found : found + 1]
         return bool(unequal(mine, theirs)[0])
 
 
@@ -96,7 +98,7 @@ def _farthest(rerun: Rerun, row: int, bar: int, cut: int, probe: Probe) -> int:
 
     least = max(cut - bar, 0)
     ahead = max(least, 1)
-    while matters(ahead):
+    while matters(ahead) or matters(2 * ahead):  # twice: rounded prices are equal by coincidence, too
         least, ahead = ahead, ahead * 2
     ahead = min(ahead, last - bar)
     while ahead - least > 1:
@@ -143,6 +145,6 @@ def _period(reach: Reach, moments: Moments) -> str | None:
     found = [
         name
         for name, period_ns in PERIODS.items()
-        if period_ns > length_ns and all(close % period_ns == 0 for close in closes)
+        if period_ns > length_ns and sum(close % period_ns == 0 for close in closes) >= GRID_SHARE * len(closes)
     ]
     return found[-1] if found else None

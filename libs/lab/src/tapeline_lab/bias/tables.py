@@ -11,13 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tapeline_lab.bias.findings import Probe
-from tapeline_marketdata.files import BarFile
+from tapeline_marketdata.columns import FileColumns
+from tapeline_marketdata.files import TIME_COLUMNS, BarFile
 
 Column: TypeAlias = NDArray[Any]
 Table: TypeAlias = dict[str, Column]
@@ -52,6 +54,33 @@ def table_of(file: BarFile, last_bars: int | None = None) -> Table:
     for name in (*PRICES, "volume"):
         table[name] = getattr(columns, name)[start:].copy()
     return table
+
+
+def with_features(table: Table, path: str) -> Table:
+    """The table with the other columns of numbers that its file has, for the rows that the table has."""
+    from contextlib import closing
+
+    found = dict(table)
+    known = {*TIME_COLUMNS, *PRICES, "volume"}
+    with closing(FileColumns(Path(path))) as file:
+        for name in file.column_names:
+            if name.lower() in known:
+                continue
+            values = np.asarray(file.take(name).to_numpy(zero_copy_only=False))
+            values = _from_text(values)
+            if values.dtype.kind in "fiub":
+                found[name] = values[len(values) - len(table[TIME]) :].astype(np.float64)
+    return found
+
+
+def _from_text(values: Column) -> Column:
+    """Numbers that a file keeps as text; the text where it is none."""
+    if values.dtype.kind != "O":
+        return values
+    try:
+        return np.array([np.nan if value in (None, "") else float(value) for value in values])
+    except (TypeError, ValueError):
+        return values
 
 
 def panel_of(tables: Mapping[str, Table]) -> Table:
@@ -109,6 +138,11 @@ class Output:
     @cached_property
     def rows(self) -> dict[Identity, int]:
         return {} if self.keys is None else {key: row for row, key in enumerate(self.keys)}
+
+    def column(self, name: str) -> Column:
+        """A column; one that is not there is a column of nothing, as where no row has met its condition yet."""
+        found = self.columns.get(name)
+        return np.full(len(self.time_ns), np.nan) if found is None else found
 
     def row_of(self, identity: Identity) -> int | None:
         """Where a row is; ``None`` if there is none."""
