@@ -98,7 +98,7 @@ def held_after(finished: Finished, source: Source) -> Floats:
         assert isinstance(fill, OrderFilled), "only fills are kept"
         signed = float(fill.quantity) * (1.0 if fill.side is Side.BUY else -1.0)
         changes[int(np.searchsorted(close_ns, time_ns))] += signed
-    held: Floats = np.round(np.cumsum(changes), QUANTITY_DECIMALS)
+    held: Floats = np.cumsum(changes).round(QUANTITY_DECIMALS)
     return held
 
 
