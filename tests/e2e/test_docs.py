@@ -27,6 +27,7 @@ PAGES = (
     "docs/strategies.md",
     "docs/backtesting.md",
     "docs/sweeps.md",
+    "docs/bias.md",
     "docs/operating.md",
 )
 

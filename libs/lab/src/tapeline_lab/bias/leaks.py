@@ -335,7 +335,11 @@ def target_leakage(
             if usable.sum() < LEAST_ROWS or np.ptp(values[usable]) == 0.0:
                 continue
             strength, measure = _strength(values[usable], target[usable])
-            if strength > 1.0 and (best is None or strength > best[0]):
+            if (
+                strength > 1.0
+                and _is_in_place(values[usable], target[usable], strength)
+                and (best is None or strength > best[0])
+            ):
                 best = strength, horizon, measure
         if best is not None:
             detail = f"{best[2]} with the return of the next {best[1]} bars"
@@ -343,6 +347,22 @@ def target_leakage(
             finding = _finding(Kind.TARGET_LEAKAGE, subject, name, first, table, detail)
             found.append(finding)
     return found
+
+
+def _is_in_place(feature: Floats, target: Floats, strength: float) -> bool:
+    """Whether the feature moved along the target by any other distance is far less strong.
+
+    What drifts slowly (a price level) goes along with returns over many bars by chance, at this distance as at others;
+    what was made of the target fits in its own place only.
+    """
+    distances = np.linspace(0.1, 0.9, PLACEBOS) * len(feature)
+    moved = max(_strength(np.roll(feature, int(distance)), target)[0] for distance in distances)
+    return strength >= PLACEBO_FACTOR * moved
+
+
+PLACEBOS = 20
+PLACEBO_FACTOR = 1.5
+"""Distances tried, and how much stronger a feature must be in its own place than at the best of them."""
 
 
 def _strength(feature: Floats, target: Floats) -> tuple[float, str]:

@@ -127,9 +127,11 @@ class _Shortened:
             found = dict.fromkeys(self._full.columns, 0.0)
             for moment in self._moments:
                 start = max(moment - startup, 0)
-                short = self._said(start, moment + 1)
+                # To the end of the data: what lies behind the moment is the same in both runs.
+                short = self._said(start, self._bars)
                 for name, column in self._full.columns.items():
-                    mine, other = column[moment : moment + 1], short.column(name)[-1:]
+                    place = moment - start
+                    mine, other = column[moment : moment + 1], short.column(name)[place : place + 1]
                     found[name] = max(found[name], float(relative_difference(mine, other)[0]))
                     if name in self._counters and not _counts(mine[0], other[0], start):
                         self._counters.discard(name)
