@@ -111,8 +111,8 @@ def test_significance_prints_every_test(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("-s", "nothing", "--data", "{}/BTCUSD.parquet"), 2, "unknown strategy 'nothing'"),
-        (("-s", "ema_cross", "-p", "fast=99", "--data", "{}/BTCUSD.parquet"), 2, "fast is 99"),
+        (("-s", "nothing", "--data", "{}/BTCUSD.parquet"), 4, "unknown strategy 'nothing'"),
+        (("-s", "ema_cross", "-p", "fast=99", "--data", "{}/BTCUSD.parquet"), 4, "fast is 99"),
         (("-s", "ema_cross", "--data", "{}/missing.parquet"), 4, "missing.parquet"),
         (("--pipeline", "research.py", "--data", "{}/BTCUSD.parquet"), 2, "write FILE.py:FUNCTION"),
         (("--pipeline", "{}/research.py:nope", "--data", "{}/BTCUSD.parquet"), 2, "has no 'nope'"),

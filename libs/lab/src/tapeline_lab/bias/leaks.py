@@ -324,7 +324,7 @@ def target_leakage(
     Args:
         features: shape (n,) each, one row for each bar of the table.
     """
-    close = table["close"]
+    close = _blurred(table["close"])
     found = []
     for name, column in features.items():
         best: tuple[float, int, str] | None = None
@@ -347,6 +347,17 @@ def target_leakage(
             finding = _finding(Kind.TARGET_LEAKAGE, subject, name, first, table, detail)
             found.append(finding)
     return found
+
+
+def _blurred(close: Floats) -> Floats:
+    """Closes moved at random by up to half a tick: returns in whole ticks tell the price level by their last digits."""
+    steps = np.abs(np.diff(close))
+    if not np.any(steps > 0.0):
+        return close
+    tick = float(steps[steps > 0.0].min())
+    chance = np.random.Generator(np.random.Philox(0))
+    moved: Floats = close + chance.uniform(-0.5, 0.5, len(close)) * tick
+    return moved
 
 
 def _is_in_place(feature: Floats, target: Floats, strength: float) -> bool:
