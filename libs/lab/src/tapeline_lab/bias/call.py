@@ -12,14 +12,11 @@ import click
 import msgspec
 
 from tapeline_backtest.command import ONE, ZERO, Amount, deciding_on, settings_of_call, settings_of_config
-from tapeline_common.exits import EXIT_CONFIGURATION
 from tapeline_common.settings import Settings
 from tapeline_common.wiring import checked
 from tapeline_lab.bias.lookahead import Progress
 from tapeline_lab.bias.tables import Table, panel_of, table_of
 from tapeline_marketdata.files import BarFile, read_bars
-from tapeline_strategy.catalogue import find
-from tapeline_strategy.sdk import Strategy
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -51,10 +48,6 @@ class Called:
 
     settings: Settings
     files: dict[str, BarFile]
-
-    @property
-    def strategy(self) -> Strategy:
-        return find(self.settings.strategy[0].kind)
 
     def table(self, last_bars: int | None = None) -> Table:
         """The bars of all instruments as one table; only the last ones of each if so many are asked for."""
@@ -96,9 +89,3 @@ def progress_of(title: str) -> Progress | None:
         click.echo(f"\r{title}: {done:>6,} of {total:,} runs", nl=done >= total, err=True)
 
     return show
-
-
-def refuse(trouble: Exception) -> None:
-    """End the call with its one message: the data or the configuration is wrong."""
-    click.echo(str(trouble), err=True)
-    sys.exit(EXIT_CONFIGURATION)

@@ -243,8 +243,9 @@ class _Examination:
         """How far ahead a column that was seen to differ looks, and what that is called."""
         trace = self._traces[name]
         cut, first, _, probe, _ = min(trace.seen, key=lambda seen: (seen[1], seen[0]))
+        bar = int(np.searchsorted(self._moments.time_ns, self._full.time_ns[first]))
         if all(seen[3] is Probe.UNFINISHED for seen in trace.seen):
-            detail = f"bar {first} first: the value stands for the open and moves with what comes after it"
+            detail = f"bar {bar} first: the value stands for the open and moves with what comes after it"
             return self._at(Kind.UNFINISHED_BAR, name, first, detail, cut=cut, probe=probe, worst=trace.worst)
         if trace.worst <= NOISE:
             detail = f"by {trace.worst:.1e} at most: sums whose order depends on the length; see --tolerance"
@@ -253,7 +254,7 @@ class _Examination:
         reach = measure(rerun, [seen[:4] for seen in trace.seen if seen[3] is not Probe.UNFINISHED])
         kind, detail = kind_of(reach, self._moments)
         return self._at(
-            kind, name, first, f"bar {first} first, at cut {cut}; {detail}", cut=cut, probe=probe, worst=trace.worst,
+            kind, name, first, f"bar {bar} first, at cut {cut}; {detail}", cut=cut, probe=probe, worst=trace.worst,
             nearest=reach.nearest, farthest=reach.farthest,
         )  # fmt: skip
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -187,8 +188,6 @@ def populate_pipeline(written: type[Any], pair: str = "BTC/USDT") -> Pipeline:
 
 def columns_as_pipeline(function: Callable[..., Any], **arguments: Any) -> Pipeline:
     """An indicator of price columns, such as ``f(close, length=14)``, as a pipeline; columns are found by its names."""
-    import inspect
-
     wanted = [name for name in inspect.signature(function).parameters if name in (*PRICES, "volume")]
 
     def indicator(bars: Mapping[str, Any]) -> Any:

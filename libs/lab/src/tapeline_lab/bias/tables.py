@@ -8,6 +8,7 @@ any NaN.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -58,8 +59,6 @@ def table_of(file: BarFile, last_bars: int | None = None) -> Table:
 
 def with_features(table: Table, path: str) -> Table:
     """The table with the other columns of numbers that its file has, for the rows that the table has."""
-    from contextlib import closing
-
     found = dict(table)
     known = {*TIME_COLUMNS, *PRICES, "volume"}
     with closing(FileColumns(Path(path))) as file:
