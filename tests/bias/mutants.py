@@ -20,7 +20,10 @@ from tapeline_lab.bias.tables import Frame, Table
 
 @dataclass(frozen=True)
 class Mutant:
-    """A wrong pipeline, the column that is wrong and the kinds that name it rightly."""
+    """A wrong pipeline, the column that is wrong and the kinds that name it rightly.
+
+    ``event_cuts``: few, to save time, but where the leak is in a rare branch.
+    """
 
     pipeline: Pipeline
     column: str
@@ -30,6 +33,7 @@ class Mutant:
     at_open: tuple[str, ...] = ()
     farthest: int | None = None
     nearest: int | None = None
+    event_cuts: int = 4
 
 
 def shifted(bars: pd.DataFrame) -> dict[str, Any]:
@@ -221,7 +225,7 @@ MUTANTS: dict[str, Mutant] = {
     "unfinished bar": Mutant(early_breakout, "enter_at_open", (Kind.UNFINISHED_BAR,), at_open=("enter_at_open",)),
     "Savitzky-Golay": Mutant(savitzky_golay, "smooth", (AHEAD,), Frame.NUMPY),
     "zero-phase filter": Mutant(zero_phase_filter, "smooth", (WHOLE, AHEAD), Frame.NUMPY),
-    "rare branch": Mutant(rare_branch, "signal", (AHEAD,), farthest=1),
+    "rare branch": Mutant(rare_branch, "signal", (AHEAD,), farthest=1, event_cuts=32),
     "from the end": Mutant(from_the_end, "age", (WHOLE,), Frame.NUMPY),
     "populates with maximum": Mutant(populate_pipeline(PopulatesWithMaximum), "enter_long", (WHOLE, AHEAD)),
 }

@@ -19,7 +19,7 @@ def test_every_mutant_is_caught_and_named(name: str) -> None:
     mutant = MUTANTS[name]
     table = mutant.bars()
     subject = pipeline_subject(mutant.pipeline, name=name, frame=mutant.frame, at_open=mutant.at_open)
-    analysis = examine(subject, table)
+    analysis = examine(subject, table, event_cuts=mutant.event_cuts)
     found = {finding.column: finding for finding in analysis.findings}
     assert list(found) == [mutant.column], analysis.findings
     finding = found[mutant.column]
