@@ -32,6 +32,7 @@ PAGES = (
     "docs/reports.md",
     "docs/parity.md",
     "docs/walk-forward.md",
+    "docs/bias.md",
     "docs/operating.md",
 )
 
