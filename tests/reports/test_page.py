@@ -22,7 +22,7 @@ from tests.reports.samples import session, small_run, trade
 
 from tapeline_lab.reports.artefacts import write_artefacts
 from tapeline_lab.reports.breakdown import Period
-from tapeline_lab.reports.charts import regime_bands, thinned, trades_chart
+from tapeline_lab.reports.charts import log_ticks, regime_bands, thinned, trades_chart
 from tapeline_lab.reports.command import report_command
 from tapeline_lab.reports.extras import Extras, Fan, Fold, Folds, Surface
 from tapeline_lab.reports.page import headline
@@ -244,3 +244,9 @@ def test_the_console_prints_every_table() -> None:
     assert places == sorted(places)
     assert "by month" not in done.stdout
     assert small_run().report.tape_hash in done.stdout.replace("\n", "")
+
+
+def test_ticks_of_a_logarithmic_axis() -> None:
+    """Between two prices: 1, 2 and 5 of every power of ten."""
+    assert log_ticks(3_000, 70_000) == [5_000, 10_000, 20_000, 50_000]
+    assert log_ticks(0.4, 3) == [0.5, 1, 2]

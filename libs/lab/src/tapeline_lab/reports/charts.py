@@ -175,7 +175,8 @@ def trades_chart(session: Session, instrument: InstrumentId) -> Figure:
         go.Scatter(x=times(bars.close_ns[kept]), y=bars.close[kept], name="close", line={"color": MARKET, "width": 1.2})
     )
     if bars.close.min() > 0 and bars.close.max() > LOG_FROM * bars.close.min():
-        figure.update_yaxes(type="log", dtick="D2")
+        ticks = log_ticks(float(bars.close.min()), float(bars.close.max()))
+        figure.update_yaxes(type="log", tickvals=ticks, ticktext=[f"{tick:,.6g}" for tick in ticks])
     trades = [trade for trade in session.trades if trade.instrument == instrument][-MOST_TRADES:]
     size = 7 if len(trades) < 100 else 5 if len(trades) < 400 else 4
     for side, symbol in ((PositionSide.LONG, "triangle-up"), (PositionSide.SHORT, "triangle-down")):
@@ -319,6 +320,12 @@ def fan_chart(fan: Fan) -> Figure:
     figure.update_xaxes(title_text="days")
     figure.update_yaxes(title_text="equity over start")
     return _laid_out(figure, height=380)
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten between two positive numbers."""
+    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    return [digit * 10.0**power for power in powers for digit in (1, 2, 5) if low <= digit * 10.0**power <= high]
 
 
 def times(time_ns: Ints) -> NDArray[np.datetime64]:
