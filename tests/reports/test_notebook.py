@@ -1,4 +1,4 @@
-"""The example notebook runs, and what it shows is what it says."""
+"""The example notebook runs, and what it shows is what it says. ``tests.reports.notebook`` writes it anew."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from tests.reports.samples import session, small_run, trade
 
 from tapeline_lab.reports.artefacts import write_artefacts
 from tapeline_lab.reports.breakdown import Period
-from tapeline_lab.reports.charts import regime_bands, thinned, trades_chart
+from tapeline_lab.reports.charts import log_ticks, regime_bands, thinned, trades_chart
 from tapeline_lab.reports.command import report_command
 from tapeline_lab.reports.extras import Extras, Fan, Fold, Folds, Surface
 from tapeline_lab.reports.page import headline
@@ -34,7 +34,7 @@ MOST_BYTES = 3_000_000
 STUDY = Extras(
     surface=Surface("Sharpe", "fast", (5, 10), "slow", (20, 30, 40), np.arange(6.0).reshape(3, 2), (10, 40)),
     folds=Folds("Sharpe", [Fold("2023", 2.0, 0.5), Fold("2024", 1.5, -0.2)]),
-    fan=Fan({0.05: np.linspace(1, 0.8, 5), 0.5: np.ones(5), 0.95: np.linspace(1, 1.2, 5)}),
+    fan=Fan({0.05: np.linspace(1, 0.8, 5), 0.5: np.ones(5), 0.95: np.linspace(1, 1.2, 5)}, np.arange(5), np.ones(5)),
 )
 
 
@@ -43,7 +43,10 @@ class Said:
     """A verdict as another part of the laboratory hands it in."""
 
     level: str
-    words: str
+    words: tuple[str, ...]
+
+
+SAID = Said("WEAK", ("The evidence is weak.", "Luck <explains> it."))
 
 
 def seen(verdict: Said | None = None) -> View:
@@ -54,7 +57,7 @@ def seen(verdict: Said | None = None) -> View:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report with everything that can be handed in."""
     written = tmp_path_factory.mktemp("report")
-    paths = write_artefacts(written, seen(Said("WEAK", "Luck <explains> it.")), STUDY)
+    paths = write_artefacts(written, seen(SAID), STUDY)
     assert paths == [str(written / name) for name in FILES]
     return written
 
@@ -120,7 +123,7 @@ def test_a_page_without_a_verdict_leaves_it_out() -> None:
 
 def test_the_same_run_writes_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     """No clock, no machine, no chance in page, figures or manifest."""
-    write_artefacts(tmp_path, seen(Said("WEAK", "Luck <explains> it.")), STUDY)
+    write_artefacts(tmp_path, seen(SAID), STUDY)
     assert [name for name in FILES if (tmp_path / name).read_bytes() != (folder / name).read_bytes()] == []
 
 
@@ -241,3 +244,9 @@ def test_the_console_prints_every_table() -> None:
     assert places == sorted(places)
     assert "by month" not in done.stdout
     assert small_run().report.tape_hash in done.stdout.replace("\n", "")
+
+
+def test_ticks_of_a_logarithmic_axis() -> None:
+    """Between two prices: 1, 2 and 5 of every power of ten."""
+    assert log_ticks(3_000, 70_000) == [5_000, 10_000, 20_000, 50_000]
+    assert log_ticks(0.4, 3) == [0.5, 1, 2]

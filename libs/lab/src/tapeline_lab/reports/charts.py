@@ -35,6 +35,9 @@ MOST_TRADES = 1_500
 MOST_BANDS = 300
 """Stretches of a regime drawn; of more, the longest."""
 
+LOG_FROM = 5.0
+"""How many times its lowest a price may reach before half of it is squeezed into a corner of a linear axis."""
+
 HEIGHT = 320
 
 Floats = NDArray[np.float64]
@@ -171,6 +174,9 @@ def trades_chart(session: Session, instrument: InstrumentId) -> Figure:
     figure = go.Figure(
         go.Scatter(x=times(bars.close_ns[kept]), y=bars.close[kept], name="close", line={"color": MARKET, "width": 1.2})
     )
+    if bars.close.min() > 0 and bars.close.max() > LOG_FROM * bars.close.min():
+        ticks = log_ticks(float(bars.close.min()), float(bars.close.max()))
+        figure.update_yaxes(type="log", tickvals=ticks, ticktext=[f"{tick:,.6g}" for tick in ticks])
     trades = [trade for trade in session.trades if trade.instrument == instrument][-MOST_TRADES:]
     size = 7 if len(trades) < 100 else 5 if len(trades) < 400 else 4
     for side, symbol in ((PositionSide.LONG, "triangle-up"), (PositionSide.SHORT, "triangle-down")):
@@ -300,19 +306,26 @@ def folds_chart(folds: Folds) -> Figure:
 
 
 def fan_chart(fan: Fan) -> Figure:
-    """Quantiles of resampled equity; what happened is one such path."""
+    """Quantiles of resampled equity, and what happened among them."""
     from plotly import graph_objects as go
 
-    quantiles = sorted(fan.quantiles)
     figure = go.Figure()
-    for place, quantile in enumerate(quantiles):
-        middle = quantile == 0.5
-        line = {"color": OURS, "width": 2 if middle else 0.6}
-        fill = {"fill": "tonexty", "fillcolor": "rgba(47,116,208,0.15)"} if place else {}
-        figure.add_trace(go.Scatter(y=fan.quantiles[quantile], name=f"{quantile:.0%}", line=line, **fill))
+    for place, quantile in enumerate(sorted(fan.quantiles)):
+        line = {"color": MARKET, "width": 1.6 if quantile == 0.5 else 0.6}
+        fill = {"fill": "tonexty", "fillcolor": "rgba(128,128,128,0.18)"} if place else {}
+        y = fan.quantiles[quantile]
+        figure.add_trace(go.Scatter(x=fan.steps, y=y, name=f"{quantile:.0%}", line=line, **fill))
+    ours = {"color": OURS, "width": 2}
+    figure.add_trace(go.Scatter(x=fan.steps, y=fan.observed, name="what happened", line=ours))
     figure.update_xaxes(title_text="days")
     figure.update_yaxes(title_text="equity over start")
-    return _laid_out(figure)
+    return _laid_out(figure, height=380)
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten between two positive numbers."""
+    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    return [digit * 10.0**power for power in powers for digit in (1, 2, 5) if low <= digit * 10.0**power <= high]
 
 
 def times(time_ns: Ints) -> NDArray[np.datetime64]:

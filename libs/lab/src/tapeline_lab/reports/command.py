@@ -54,25 +54,40 @@ FULL = (Period.MONTH, Period.YEAR, Period.WEEKDAY)
     type=click.Choice([period.value for period in Period]),
     help="A table by day, week, month, year or weekday; repeatable.",
 )
+@click.option(
+    "--study", type=click.Path(path_type=Path, file_okay=False), help="Folder of the study that this run came from."
+)
 @click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False), help="Write page and files here.")
 @as_json
 def report_command(
-    run: Path | None, live: bool, data: Path, periods: tuple[str, ...], folder: Path | None, to_json: bool
+    run: Path | None,
+    live: bool,
+    data: Path,
+    periods: tuple[str, ...],
+    study: Path | None,
+    folder: Path | None,
+    to_json: bool,
 ) -> None:
     """Report on RUN: a .tape file, a folder of `backtest --record`, or the data folder of a stack."""
     if (run is None) is not live:
         fail("name a RUN, or --live for the stack that runs: one of them", EXIT_USAGE)
     session = _read(run, data)
+    from tapeline_lab.reports.judgement import StudyUnusable, judge
+    from tapeline_lab.reports.metrics import daily
     from tapeline_lab.reports.view import view
 
     asked = [Period(period) for period in periods]
-    found = view(session, [*asked, *(FULL if folder is not None else ())])
+    try:
+        judged = judge(session, daily(session), study, is_drawn=folder is not None)
+    except StudyUnusable as trouble:
+        fail(str(trouble), EXIT_CONFIGURATION)
+    found = view(session, [*asked, *(FULL if folder is not None else ())], judged.verdict, judged.grid)
     written: list[str] = []
     if folder is not None:
         from tapeline_lab.reports.artefacts import write_artefacts
 
         try:
-            written = write_artefacts(folder, found)
+            written = write_artefacts(folder, found, judged.extras)
         except OSError as trouble:
             fail(f"--to {folder} cannot be written ({trouble.strerror}): name a folder of yours", EXIT_ERROR)
     if to_json:

@@ -33,7 +33,10 @@ def print_document(document: Document, periods: Collection[str]) -> None:
     report = document.report
     console.print(f"[bold]{report.strategy}[/bold] {report.parameters or ''}", soft_wrap=True)
     if document.verdict is not None:
-        console.print(f"[bold]verdict: {document.verdict['level']}[/bold]  {document.verdict['words']}")
+        first, *others = document.verdict.words
+        console.print(f"[bold]{document.verdict.level}[/bold]  {first}", soft_wrap=True)
+        for words in others:
+            console.print(f"          {words}", soft_wrap=True)
     for finding in document.findings:
         look = f" (tapeline why {finding.positions[0]})" if finding.positions else ""
         console.print(f"[{_COLOURS[finding.weight]}]{finding.weight.lower():>8}[/]  {finding.words}{look}")

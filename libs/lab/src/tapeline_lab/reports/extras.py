@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 class Surface(msgspec.Struct, frozen=True):
@@ -42,9 +43,14 @@ class Folds(msgspec.Struct, frozen=True):
 
 
 class Fan(msgspec.Struct, frozen=True):
-    """Resampled paths of equity over start: quantile (0.05, 0.5, 0.95, ...) → shape (days,)."""
+    """Resampled paths of equity over start: quantile (0.05, 0.5, 0.95, ...) → shape (n,), at ``steps`` (days, from 0).
+
+    observed: what happened, at the same steps as far as it went.
+    """
 
     quantiles: Mapping[float, Floats]
+    steps: Ints
+    observed: Floats
 
 
 class Extras(msgspec.Struct, frozen=True):

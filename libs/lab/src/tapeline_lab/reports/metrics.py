@@ -160,15 +160,11 @@ def year_of(session: Session) -> int:
 def metrics(session: Session) -> Metrics:
     report, by_day, year = session.report, daily(session), year_of(session)
     under_water = drawdown_periods(session.curve.time_ns, session.curve.equity)
-    falls = [each.depth for each in under_water]
     returns = by_day.returns
-    months = compounded(by_day.day, returns, Period.MONTH)
-    weeks = compounded(by_day.day, returns, Period.WEEK)
-    each_day = compounded(by_day.day, returns, Period.DAY)
-    fills = session.fills
-    volume = sum(float(fill.quantity * fill.price) for fill in fills)
-    mean_equity = float(np.mean(session.curve.equity))
-    enough = len(returns) >= 2
+    calendar = (Period.DAY, Period.WEEK, Period.MONTH)
+    each_day, weeks, months = (compounded(by_day.day, returns, period) for period in calendar)
+    volume = sum(float(fill.quantity * fill.price) for fill in session.fills)
+    mean_equity, enough = float(np.mean(session.curve.equity)), len(returns) >= 2
     scale = series.scale_to(by_day.market, returns)
     return Metrics(
         first_ns=report.first_open_ns,
@@ -205,7 +201,7 @@ def metrics(session: Session) -> Metrics:
         max_drawdown_amount=report.max_drawdown_amount,
         max_drawdown_from_ns=report.max_drawdown_from_ns,
         max_drawdown_to_ns=report.max_drawdown_to_ns,
-        average_drawdown=float(np.mean(falls)) if falls else None,
+        average_drawdown=float(np.mean([each.depth for each in under_water])) if under_water else None,
         longest_under_water_days=max((each.days for each in under_water), default=0.0),
         lowest_equity=float(session.curve.equity.min()),
         highest_equity=float(session.curve.equity.max()),

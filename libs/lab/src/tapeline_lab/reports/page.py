@@ -24,6 +24,9 @@ from tapeline_lab.reports.groups import Group
 from tapeline_lab.reports.manifest import RunManifest
 from tapeline_lab.reports.view import Document, View
 
+SUPPORTING = ("STRONG", "MODERATE")
+"""Levels of a verdict under which the evidence speaks for the run."""
+
 MOST_INSTRUMENTS = 3
 """Instruments whose trades are drawn; of more, those with the most trades."""
 
@@ -104,13 +107,16 @@ def _belief(document: Document) -> str:
     level = worst.value if worst is not None else "NOTE"
     verdict = ""
     if document.verdict is not None:
-        words = f"<b>{escape(document.verdict['level'])}.</b> {escape(document.verdict['words'])}"
-        verdict = f"<p class='lead'>{words}</p>"
+        first, *others = document.verdict.words
+        told = "".join(f"<li>{escape(words)}</li>" for words in others)
+        verdict = f"<p class='lead'><b>{escape(first)}</b></p><ul class='told'>{told}</ul>"
+        if worst is not Weight.WRONG:
+            level = "GOOD" if document.verdict.level in SUPPORTING else "DOUBTFUL"
     items = "".join(map(_finding, document.findings))
     doubts = f"<ul class='findings'>{items}</ul>" if items else "<p>No sanity check had anything to say.</p>"
     return (
-        f"<section class='verdict {level}'><h2>Can it be believed?</h2>{verdict}"
-        f"<p class='lead'>{escape(headline(document))}</p>{doubts}</section>"
+        f"<section class='verdict {level}'><h2>Can it be believed?</h2>"
+        f"<p class='lead'>{escape(headline(document))}</p>{verdict}{doubts}</section>"
     )
 
 

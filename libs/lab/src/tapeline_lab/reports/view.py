@@ -20,13 +20,20 @@ from tapeline_lab.reports.metrics import Daily, Metrics, daily, metrics
 
 
 class Verdict(Protocol):
-    """What the evidence supports, as ``tapeline_lab.validity`` says it."""
+    """What the evidence supports, as ``tapeline_lab.validity`` says it: the first sentence sums the others up."""
 
     @property
     def level(self) -> str: ...
 
     @property
-    def words(self) -> str: ...
+    def words(self) -> Sequence[str]: ...
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """A verdict as a report keeps it."""
+
+    level: str
+    words: tuple[str, ...]
 
 
 class LeftOpen(msgspec.Struct, frozen=True):
@@ -44,7 +51,7 @@ class LeftOpen(msgspec.Struct, frozen=True):
 class Document(msgspec.Struct, frozen=True):
     """What ``report.json`` holds."""
 
-    verdict: dict[str, str] | None
+    verdict: Judged | None
     findings: tuple[Finding, ...]
     metrics: Metrics
     groups: Groups
@@ -65,7 +72,7 @@ class View(msgspec.Struct, frozen=True):
 def view(session: Session, periods: Sequence[Period], verdict: Verdict | None = None, grid: Grid | None = None) -> View:
     by_day = daily(session)
     document = Document(
-        verdict=None if verdict is None else {"level": str(verdict.level), "words": _words(verdict.words)},
+        verdict=None if verdict is None else Judged(str(verdict.level), tuple(verdict.words)),
         findings=findings(session, by_day.returns.tolist(), grid),
         metrics=metrics(session),
         groups=groups(session),
@@ -89,7 +96,3 @@ def view(session: Session, periods: Sequence[Period], verdict: Verdict | None = 
         report=session.report,
     )
     return View(session, by_day, document)
-
-
-def _words(words: str | Sequence[str]) -> str:
-    return words if isinstance(words, str) else " ".join(words)
