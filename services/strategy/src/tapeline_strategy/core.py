@@ -56,7 +56,7 @@ from tapeline_common.values import (
 )
 from tapeline_strategy import passing
 from tapeline_strategy.catalogue import StrategyUnknown, find
-from tapeline_strategy.sdk import ParameterInvalid, validate
+from tapeline_strategy.sdk import ParameterInvalid, check_bars, validate
 
 MAX_OPEN_ORDERS = 2
 """Open orders of one instance on one instrument: one being filled and the one that reverses it."""
@@ -404,6 +404,7 @@ def learn_configured(state: State, event: StrategyConfigured, _stamp: Stamp) -> 
         seat.timeframe = ""  # no bar has it: a seat the instance is no longer bound to follows nothing
     try:
         values = validate(find(event.kind), event.parameters)
+        check_bars(find(event.kind), event.timeframe)
     except (StrategyUnknown, ParameterInvalid) as fault:
         state.faults[event.strategy, OWN] = str(fault)
         return
