@@ -52,12 +52,13 @@ def installed() -> Mapping[str, Strategy]:
     if not _found:
         found: dict[str, Strategy] = {}
         for origin, strategy in (*of_packages(), *(each for source in _sources for each in source())):
-            if strategy.name in found:
+            if found.get(strategy.name, strategy) is not strategy:
                 raise StrategyClash(
                     f"two strategies are named {strategy.name!r}: one in {_origins[strategy.name]} and one in {origin};"
                     f" give yours another name"
                 )
-            found[strategy.name], _origins[strategy.name] = strategy, origin
+            found[strategy.name] = strategy
+            _origins.setdefault(strategy.name, origin)
         _found.update(found)
     return {**_found, **_added}
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -15,28 +16,25 @@ from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_USAGE
 from tapeline_strategy import catalogue, loading
 from tapeline_strategy.sdk import Strategy
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
 TEMPLATES = ("class", "step")
 """A class with ``on_bar``; a plain function of numbers, which can also be compiled."""
 
 
-def _use(_context: click.Context, _parameter: click.Parameter, folders: tuple[Path, ...]) -> None:
-    loading.use(folders)
+def strategy_path(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--strategy-path FOLDER`` on a command: before it runs, its strategies become known to it and what it starts."""
 
-
-def strategy_path(command: Command) -> Command:
-    """``--strategy-path FOLDER`` on a command: its strategies are known from then on, and to processes it starts."""
-    decorate: Callable[[Command], Command] = click.option(
+    @click.option(
         "--strategy-path",
         type=click.Path(path_type=Path),
         multiple=True,
-        expose_value=False,
-        is_eager=True,
-        callback=_use,
         help="Folder of Python files with strategies of your own; repeatable.",
     )
-    return decorate(command)
+    @functools.wraps(command)
+    def with_folders(*arguments: Any, strategy_path: tuple[Path, ...], **options: Any) -> Any:
+        loading.use(strategy_path)
+        return command(*arguments, **options)
+
+    return with_folders
 
 
 @click.command("list-strategies")

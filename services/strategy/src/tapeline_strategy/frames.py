@@ -159,12 +159,12 @@ class Follower:
     def _is_over(self, bar: Bar) -> bool:
         """Stop loss, touched within the bar, or the gain that is enough after this time, at its close."""
         worst = bar.low if self.side > 0 else bar.high
-        if self.side * (worst / self.price - 1.0) <= self.rules.stoploss:
+        if self.side * (worst - self.price) <= self.rules.stoploss * self.price:
             return True
-        gain = self.side * (bar.close / self.price - 1.0)
+        gain = self.side * (bar.close - self.price)
         minutes = self.held * self.rules.minutes
         enough = next((least for after, least in self.rules.roi if minutes >= after), None)
-        return enough is not None and gain >= enough
+        return enough is not None and gain >= enough * self.price
 
 
 @dataclass(frozen=True, slots=True)
