@@ -52,7 +52,8 @@ GIVEN: list[tuple[str, Parameters]] = [
     ("dca", {"steps": 5, "interval": 1, "drop": 0.01, "take_profit": 0.02, "stop": 0.08}),
 ]
 CASES = [pytest.param(catalogue.find(kind), given, id=f"{kind}-{index}") for index, (kind, given) in enumerate(GIVEN)]
-PLAIN = ("ema_cross", "momentum_breakout", "trend_follow")  # theirs are in tests/cores/test_strategy_kinds.py
+ELSEWHERE = ("ema_cross", "momentum_breakout", "trend_follow", "pairs_reversion")
+"""Tried in tests/cores/test_strategy_kinds.py, and the pair in test_pairs.py."""
 
 
 def random_bars(seed: int, count: int, *, grid: float = 0.01) -> list[Row]:
@@ -171,9 +172,9 @@ def test_compiled_it_says_the_same(kind: str) -> None:
 
 def test_every_built_in_kind_is_tried_here() -> None:
     """A kind that is added without a second implementation is noticed."""
-    built_in = {name for name, kind in catalogue.installed().items() if kind.step.__module__.startswith("tapeline_")}
+    built_in = {name for name in catalogue.installed() if catalogue.origin(name).startswith("tapeline-strategy ")}
 
-    assert {kind for kind, _ in GIVEN} | set(PLAIN) == built_in
+    assert {kind for kind, _ in GIVEN} | set(ELSEWHERE) == built_in
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import click
 
 from tapeline_common.commands_shared import as_json, fail, write_json
 from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_USAGE
-from tapeline_strategy import catalogue, loading
+from tapeline_strategy import catalogue, loading, pairs
 from tapeline_strategy.sdk import Strategy
 
 TEMPLATES = ("class", "step")
@@ -61,6 +61,7 @@ def _described(kind: Strategy) -> dict[str, Any]:
         "defined_in": catalogue.origin(kind.name),
         "gears": ["loop", "wire", "kernel"] if kind.is_numeric else ["loop", "wire"],
         "timeframe": kind.timeframe,
+        "instruments": 1 if kind.both is None else pairs.LEGS,
         "parameters": {
             each.name: {"default": each.default, "low": each.low, "high": each.high, "about": each.description}
             for each in kind.parameters

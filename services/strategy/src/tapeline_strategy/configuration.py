@@ -9,6 +9,7 @@ import msgspec
 
 from tapeline_common.settings import ConfigurationInvalid, Settings, StrategyTable
 from tapeline_strategy import catalogue, loading
+from tapeline_strategy.pairs import check_legs
 from tapeline_strategy.sdk import ParameterInvalid, check_bars, validate
 
 
@@ -33,6 +34,7 @@ def on_their_bars(settings: Settings) -> Settings:
 def _checked_table(table: StrategyTable) -> StrategyTable:
     try:
         kind = catalogue.find(table.kind)
+        check_legs(kind, len(table.instruments), is_bound=bool(table.regimes or table.preset))
         presets = tuple(
             msgspec.structs.replace(preset, parameters=validate(kind, {**table.parameters, **preset.parameters}))
             for preset in table.preset

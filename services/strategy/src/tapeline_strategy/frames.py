@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import nan
 from typing import Any
 
@@ -126,15 +126,14 @@ class Follower:
         held: bars since then.
     """
 
-    rules: Rules
     values: tuple[Number, ...]
     rows: deque[Bar]
     side: int = 0
     price: float = 0.0
     held: int = 0
-    bars: int = field(default=0)
+    bars: int = 0
 
-    def on_bar(self, bar: Bar) -> float:
+    def on_bar(self, rules: Rules, bar: Bar) -> float:
         """Wanted exposure after this bar: -1, 0 or 1, or NaN until ``startup_candle_count`` bars are there."""
         self.rows.append(bar)
         self.bars += 1
@@ -142,28 +141,28 @@ class Follower:
             self.held += 1
             if self.price == 0.0:
                 self.price = bar.open
-        if self.bars < self.rules.startup:
+        if self.bars < rules.startup:
             return nan
         left = 0
-        if self.side and self._is_over(bar):
+        if self.side and self._is_over(rules, bar):
             left, self.side = self.side, 0
-        signals = _signals(self.rules, self.values, self.rows)
-        if self.side and self.rules.uses_exits and signals.exits(self.side):
+        signals = _signals(rules, self.values, self.rows)
+        if self.side and rules.uses_exits and signals.exits(self.side):
             left, self.side = self.side, 0
         if not self.side:
-            entered = signals.entered(can_short=self.rules.can_short)
+            entered = signals.entered(can_short=rules.can_short)
             self.side = entered if entered != left else 0
             self.price, self.held = 0.0, 0
         return float(self.side)
 
-    def _is_over(self, bar: Bar) -> bool:
+    def _is_over(self, rules: Rules, bar: Bar) -> bool:
         """Stop loss, touched within the bar, or the gain that is enough after this time, at its close."""
         worst = bar.low if self.side > 0 else bar.high
-        if self.side * (worst - self.price) <= self.rules.stoploss * self.price:
+        if self.side * (worst - self.price) <= rules.stoploss * self.price:
             return True
         gain = self.side * (bar.close - self.price)
-        minutes = self.held * self.rules.minutes
-        enough = next((least for after, least in self.rules.roi if minutes >= after), None)
+        minutes = self.held * rules.minutes
+        enough = next((least for after, least in rules.roi if minutes >= after), None)
         return enough is not None and gain >= enough * self.price
 
 
@@ -226,7 +225,7 @@ def from_frames(written: type[Any]) -> Strategy:
         ),
         warm_up=lambda _parameters: rules.startup,
         start=lambda parameters: _start(rules, parameters),
-        step=_step,
+        step=lambda memory, *numbers: memory.on_bar(rules, Bar(*numbers[-len(Bar._fields) :])),
         is_numeric=False,
         timeframe=written.timeframe,
     )
@@ -234,11 +233,7 @@ def from_frames(written: type[Any]) -> Strategy:
 
 def _start(rules: Rules, parameters: Parameters) -> Follower:
     values: Any = tuple(parameters.values())
-    return Follower(rules, values, deque(maxlen=rules.window))
-
-
-def _step(memory: Follower, *numbers: Any) -> float:
-    return memory.on_bar(Bar(*numbers[-len(Bar._fields) :]))
+    return Follower(values, deque(maxlen=rules.window))
 
 
 def _sentence(written: type[Any]) -> str:
