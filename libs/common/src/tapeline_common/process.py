@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from tapeline_common import bus, logs, nats_client, preceding, subjects
+from tapeline_common import bus, logs, nats_client, preceding, strategy_folders, subjects
 from tapeline_common.events import SAYS, Event
 from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_OK, EXIT_USAGE
 from tapeline_common.log_files import follow_name
@@ -68,6 +68,8 @@ def main(name: str) -> int:
     try:
         env = environment(dict(os.environ))
         settings = load(Path(env.config))
+        if name in strategy_folders.CONCERNED:
+            strategy_folders.use(settings.strategies.paths)
     except ConfigurationInvalid as trouble:
         print(trouble, file=sys.stderr)  # noqa: T201  (before logging is set up)
         return EXIT_CONFIGURATION

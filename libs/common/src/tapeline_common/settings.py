@@ -169,6 +169,12 @@ class StrategyTable(Table, frozen=True):
     preset: tuple[PresetTable, ...] = ()
 
 
+class StrategiesTable(Table, frozen=True):
+    """Where kinds of strategies come from, besides installed packages: folders of Python files."""
+
+    paths: tuple[str, ...] = ()
+
+
 class RegimeTable(Table, frozen=True):
     enabled: bool = True
     train_bars: int = 300
@@ -206,6 +212,7 @@ class Settings(Table, frozen=True):
     regime: RegimeTable = RegimeTable()
     bandit: BanditTable = BanditTable()
     retention: RetentionTable = RetentionTable()
+    strategies: StrategiesTable = StrategiesTable()
     instrument: tuple[InstrumentTable, ...] = ()
     calendar: tuple[CalendarTable, ...] = ()
     strategy: tuple[StrategyTable, ...] = ()

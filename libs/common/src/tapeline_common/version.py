@@ -3,6 +3,8 @@
 Two processes with the same text here decide alike; a tape records it first, so a replay knows whether it may expect
 the same decisions. An image holds one service of several, so ``python -m tapeline_common.version CHECKOUT``, run when
 it is built, prints the version of them all, and the image keeps it beside this file.
+
+Strategies from folders (``strategy_folders``) are code that decides as well: a digest of theirs follows.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from tapeline_common import __version__
+from tapeline_common import __version__, strategy_folders
 
 PACKAGES = (
     "tapeline_common",
@@ -30,9 +32,14 @@ PACKAGES = (
 OF_THE_IMAGE = Path(__file__).with_name("code_version.txt")
 
 
-@cache
 def code_version() -> str:
-    """Such as ``0.1.0+3f9a0c1d2e4b``."""
+    """Such as ``0.1.0+3f9a0c1d2e4b``; with strategies from folders ``0.1.0+3f9a0c1d2e4b.strategies.09ac31d4b7f2``."""
+    loaded = strategy_folders.digest(strategy_folders.folders_in_use())
+    return f"{_own_version()}.strategies.{loaded}" if loaded else _own_version()
+
+
+@cache
+def _own_version() -> str:
     if OF_THE_IMAGE.exists():
         return OF_THE_IMAGE.read_text().strip()
     return _version_of(_installed)

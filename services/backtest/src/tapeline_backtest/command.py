@@ -47,6 +47,8 @@ from tapeline_marketdata.columns import BadFile, columns_in, is_trades
 from tapeline_marketdata.files import BarFile, read_bars
 from tapeline_marketdata.funding import read_funding
 from tapeline_marketdata.timeframe import UnknownTimeframe
+from tapeline_strategy.commands import strategy_path
+from tapeline_strategy.configuration import on_their_bars
 
 QUOTES = ("USDT", "USDC", "BUSD", "USD", "EUR", "GBP", "JPY", "BTC", "ETH")
 """Currencies recognised at the end of a file's symbol; anything else is taken to be priced in USD."""
@@ -84,6 +86,7 @@ ZERO, ONE = Decimal(0), Decimal(1)
 
 @click.command("backtest")
 @click.option("-s", "--strategy", help="Strategy kind, such as ema_cross; `tapeline list-strategies` names them all.")
+@strategy_path
 @click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A strategy parameter; repeatable.")
 @click.option("--size", type=Amount(above=ZERO), default=ONE, show_default=True, help="Quantity at full exposure.")
 @click.option("--cash", type=Amount(least=ZERO), default=Decimal(1_000_000), show_default=True)
@@ -180,7 +183,7 @@ def prepare(call: dict[str, Any]) -> Prepared:
     settings, files = settings_of_config(config, call) if config is not None else settings_of_call(call)
     settings = checked(_with_costs(_with_files(settings, call), call))
     sources = _sources(settings, files, call["timeframe"], _rule(settings, files, call))
-    settings = deciding_on(settings, sources[0].file, config)
+    settings = on_their_bars(deciding_on(settings, sources[0].file, config))
     sessions = session_openings(settings)
     opening = [*opening_facts(settings, realm=Realm.REPLAY, code_version=code_version()), *sessions]
     return Prepared(settings, sources, opening)

@@ -54,9 +54,10 @@ from tapeline_common.values import (
     StrategyId,
     TradingState,
 )
-from tapeline_strategy import passing
+from tapeline_strategy import pairs, passing
 from tapeline_strategy.catalogue import StrategyUnknown, find
-from tapeline_strategy.sdk import ParameterInvalid, validate
+from tapeline_strategy.pairs import Pair, check_legs, pair_of
+from tapeline_strategy.sdk import ParameterInvalid, check_bars, validate
 
 MAX_OPEN_ORDERS = 2
 """Open orders of one instance on one instrument: one being filled and the one that reverses it."""
@@ -101,6 +102,7 @@ class Seat:
         refused: target that was refused, why, and at which count of ``bars``.
         decides_at: position of the fact at which this bar is decided; 0 while the bar's regime is awaited.
         regime_missed: a bar passed without its regime; bars are decided without waiting until the regime speaks again.
+        pair: shared with the other leg's seat, where the instance trades two instruments as one.
     """
 
     strategy: StrategyId
@@ -125,6 +127,7 @@ class Seat:
     decides_at: int = 0
     is_waiting: bool = False
     regime_missed: bool = False
+    pair: Pair | None = None
 
 
 @dataclass(slots=True)
@@ -164,7 +167,11 @@ def decide(state: State, event: BarClosed | RegimeUpdated, stamp: Stamp) -> Sequ
     pos = stamp.pos
     said: list[Event] = []
     for seat in seats.values():
-        if seat.decides_at == pos and (seat.target != seat.settled or state.trading is not TradingState.RUNNING):
+        if seat.decides_at != pos:
+            continue
+        if seat.pair is not None:
+            pairs.decide(state, seat, stamp, said, _conclude, _is_there)
+        elif seat.target != seat.settled or state.trading is not TradingState.RUNNING:
             _conclude(state, seat, stamp, said)
     return said
 
@@ -333,6 +340,11 @@ def _expected(seat: Seat) -> Decimal:
     return expected
 
 
+def _is_there(seat: Seat) -> bool:
+    """Whether nothing has to be ordered for what is wanted."""
+    return quantity_of(seat) == _expected(seat)
+
+
 def quantity_of(seat: Seat) -> Decimal:
     """The wanted position."""
     target = seat.target
@@ -357,12 +369,15 @@ def learn_bar(state: State, bar: BarClosed, stamp: Stamp) -> None:
     if seats is None:
         return
     timeframe = bar.timeframe
-    numbers: tuple[float, ...] | None = None
+    numbers: tuple[float, float, float, float, float] | None = None
     for seat in seats.values():
         if seat.timeframe != timeframe:
             continue
         if numbers is None:
             numbers = (float(bar.open), float(bar.high), float(bar.low), float(bar.close), float(bar.volume))
+        if seat.pair is not None:
+            pairs.learn_bar(state, seat, find(seat.kind), bar, numbers, stamp)
+            continue
         step = find(seat.kind).step
         readings = seat.readings
         for reading in readings.values():
@@ -404,9 +419,12 @@ def learn_configured(state: State, event: StrategyConfigured, _stamp: Stamp) -> 
         seat.timeframe = ""  # no bar has it: a seat the instance is no longer bound to follows nothing
     try:
         values = validate(find(event.kind), event.parameters)
+        check_bars(find(event.kind), event.timeframe)
+        check_legs(find(event.kind), len(event.instruments), is_bound=bool(event.regimes) or event.uses_presets)
     except (StrategyUnknown, ParameterInvalid) as fault:
         state.faults[event.strategy, OWN] = str(fault)
         return
+    pair = pair_of(find(event.kind), event, find(event.kind).start(values))
     for instrument in event.instruments:
         seat = Seat(
             event.strategy,
@@ -417,6 +435,7 @@ def learn_configured(state: State, event: StrategyConfigured, _stamp: Stamp) -> 
             event.regimes,
             {OWN: _reading(event.kind, values)},
             lacks_preset=event.uses_presets,
+            pair=pair,
         )
         for preset, parameters in state.presets.get(event.strategy, {}).items():
             _add_preset(state, seat, preset, parameters)
@@ -497,6 +516,8 @@ def learn_declined(state: State, event: TradeDeclined, _stamp: Stamp) -> None:
     if seat is None:
         return
     seat.said = (event.reason, event.target)
+    if seat.pair is not None and seat.pair.fault and event.reason is Decline.LEG_MISSING:
+        seat.pair.is_told = True
     if event.reason is Decline.QUANTITY_BELOW_LOT:
         seat.settled = seat.target  # nothing but another target or another position can make it a lot
 
@@ -521,7 +542,7 @@ def learn_fill(state: State, event: OrderFilled, _stamp: Stamp) -> None:
 
 def learn_order_over(state: State, event: OrderCanceled | OrderExpired | OrderWithheld, _stamp: Stamp) -> None:
     """What was not filled never will be."""
-    _release(state, event.order)
+    _release(state, event.order, f"{event.order} ended unfilled: {type(event).__name__}")
 
 
 def learn_refused(state: State, event: OrderRefused, _stamp: Stamp) -> None:
@@ -540,15 +561,18 @@ def _keep_refusal(state: State, order: OrderId, detail: str) -> None:
     working = seat.working[order]
     if working.purpose is Purpose.SIGNAL:
         seat.refused = (working.target, detail, seat.bars)
-    _release(state, order)
+    _release(state, order, detail)
 
 
-def _release(state: State, order: OrderId) -> None:
+def _release(state: State, order: OrderId, why: str) -> None:
+    """An order is over without being filled; what is wanted of a pair that was being entered ends with it."""
     owner = state.orders.pop(order, None)
     if owner is None:
         return
     seat = state.seats[owner[0]][owner[1]]
-    del seat.working[order]
+    working = seat.working.pop(order)
+    if seat.pair is not None and working.target and working.purpose is Purpose.SIGNAL:
+        pairs.fail(seat.pair, why)
     _unsettle(seat)
     _adopt_preset(seat)
 

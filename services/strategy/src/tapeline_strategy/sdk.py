@@ -66,6 +66,10 @@ class Strategy:
             nothing but the memory; the value depends on the bars so far and on nothing else.
         check: parameters, each within its bounds → what is wrong between them, or ``None``.
         is_numeric: ``step`` is a plain function of numbers that may be compiled.
+        timeframe: the only length of bars it is written for, such as ``5m``; empty: any.
+        both: for a strategy that trades two instruments as one, instead of ``step``: (memory, *parameter values, the
+            five numbers of the first instrument's bar, those of the second's) → wanted exposure of each. Called once
+            for every time that both have a bar of.
     """
 
     name: str
@@ -76,6 +80,16 @@ class Strategy:
     step: Callable[..., float]
     check: Callable[[Parameters], str | None] = _agree
     is_numeric: bool = True
+    timeframe: str = ""
+    both: Callable[..., tuple[float, float]] | None = None
+
+
+def check_bars(strategy: Strategy, timeframe: str) -> None:
+    """Raises ``ParameterInvalid`` if a strategy cannot decide on bars of this length."""
+    if strategy.timeframe not in ("", timeframe):
+        raise ParameterInvalid(
+            f"strategy {strategy.name!r} is written for bars of {strategy.timeframe}, not of {timeframe}"
+        )
 
 
 def validate(strategy: Strategy, given: Mapping[str, ParameterValue]) -> Parameters:
