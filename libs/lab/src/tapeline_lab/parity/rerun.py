@@ -237,9 +237,7 @@ class Rerun:
 
     def _judge(self, question: Question, said: Sequence[Event], decided: Sequence[Event]) -> None:
         assert self._judged is not None, "asked only where somebody wants to know"
-        if [*map(encode, said)] != [*map(encode, decided)] and not (
-            not said and self._record.may_be_under_way(*question)
-        ):
+        if [*map(encode, said)] != [*map(encode, decided)] and not (not said and self._record.fell_silent(*question)):
             self._judged[question] = decided
 
     def _work(self, worker: Worker, fact: Fact, key: str) -> None:
