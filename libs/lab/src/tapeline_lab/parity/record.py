@@ -59,6 +59,7 @@ class Record:
     has_real_venue: bool
     _last_answered: Mapping[str, int] = field(default_factory=dict)
     _longest_wait: int = 1
+    _silent_from: dict[str, int] = field(default_factory=dict)
 
     @property
     def head(self) -> int:
@@ -80,14 +81,25 @@ class Record:
 
     def may_be_under_way(self, author: str, key: str) -> bool:
         """Whether a missing answer could have been recorded had the session gone on: its author had answered nothing
-        later, and somebody had needed as long before."""
+        later, and either somebody had needed as long before, or the author is known to have fallen silent."""
         pos = self.positions.get(key)
         if not self.is_live or pos is None or pos <= self._last_answered.get(author, 0):
             return False
         fact = self.facts[pos - 1]
         if isinstance(fact.event, TrainingRequested):
             return author == "trainer"
-        return pos > self.head - self._longest_wait
+        return pos > self.head - self._longest_wait or pos >= self._silent_from.get(author, self.head + 1)
+
+    def fell_silent(self, author: str, key: str) -> bool:
+        """Note that an author owes this answer and never gave it; whether it gave none later either.
+
+        Services of a session end one after the other, while bars still come: the last to end go on for a while.
+        """
+        pos = self.positions[key]
+        if not self.is_live or pos <= self._last_answered.get(author, 0):
+            return False
+        self._silent_from[author] = min(pos, self._silent_from.get(author, pos))
+        return True
 
 
 def _saying(fact: Fact) -> Saying:

@@ -171,6 +171,11 @@ class Rerun:
         """The moment at which the record has this answer. Whatever its author owes from before comes first."""
         author, key = question
         queue = self._queues[author]
+        if author not in self.seats:  # a worker: its jobs run side by side and end in any order
+            for pending in [each for each in queue if each.key == key]:
+                queue.remove(pending)
+                self._answer(author, pending)
+            return
         if any(pending.key == key for pending in queue):
             while queue:
                 pending = queue.popleft()
@@ -237,9 +242,7 @@ class Rerun:
 
     def _judge(self, question: Question, said: Sequence[Event], decided: Sequence[Event]) -> None:
         assert self._judged is not None, "asked only where somebody wants to know"
-        if [*map(encode, said)] != [*map(encode, decided)] and not (
-            not said and self._record.may_be_under_way(*question)
-        ):
+        if [*map(encode, said)] != [*map(encode, decided)] and not (not said and self._record.fell_silent(*question)):
             self._judged[question] = decided
 
     def _work(self, worker: Worker, fact: Fact, key: str) -> None:
