@@ -21,6 +21,8 @@ from tapeline_strategy.catalogue import find, installed
 from tapeline_strategy.sdk import Bar, Parameter, Strategy, from_class, validate
 
 FAST = {"fast": 3, "slow": 8}
+ALONE = [kind for kind in installed() if find(kind).both is None]
+"""Kinds that decide on one instrument's bars."""
 
 
 def bars_for(kind: Strategy) -> Table:
@@ -28,7 +30,7 @@ def bars_for(kind: Strategy) -> Table:
     return market(300 + 2 * kind.warm_up(validate(kind, {})))
 
 
-@pytest.mark.parametrize("kind", installed())
+@pytest.mark.parametrize("kind", ALONE)
 def test_every_installed_strategy_is_clean_at_64_cuts(kind: str) -> None:
     """Memory and exposure of every bar are the same to the last bit, whatever comes after it."""
     strategy = find(kind)
@@ -51,7 +53,7 @@ def test_a_tape_of_some_bars_begins_the_tape_of_all_of_them() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", installed())
+@pytest.mark.parametrize("kind", ALONE)
 def test_tapes_of_all_installed_strategies_are_clean(kind: str) -> None:
     """The same for every kind, over its own warm-up."""
     examined_tape(settings_of(kind, {}), bars_for(find(kind)), 64)

@@ -24,6 +24,7 @@ from tapeline_marketdata.columns import BadFile
 from tapeline_marketdata.files import read_bars
 from tapeline_marketdata.timeframe import UnknownTimeframe
 from tapeline_strategy.catalogue import StrategyUnknown, find
+from tapeline_strategy.commands import strategy_path
 from tapeline_strategy.sdk import ParameterInvalid, validate
 
 BARS = 5_000
@@ -34,6 +35,7 @@ TAPE_BARS = 1_000
 
 
 @click.command("lookahead-analysis")
+@strategy_path
 @of_a_strategy
 @click.option(
     "--pipeline", metavar="PLACE", help="Instead of a strategy: FILE.py:NAME or module:NAME, a function of bars."

@@ -23,10 +23,12 @@ from tapeline_marketdata.columns import BadFile
 from tapeline_marketdata.files import read_bars
 from tapeline_marketdata.timeframe import UnknownTimeframe
 from tapeline_strategy.catalogue import StrategyUnknown, find
+from tapeline_strategy.commands import strategy_path
 from tapeline_strategy.sdk import ParameterInvalid, validate
 
 
 @click.command("significance")
+@strategy_path
 @of_a_strategy
 @click.option(
     "--pipeline", metavar="PLACE", help="Instead of a strategy: FILE.py:NAME or module:NAME, which says a `position`."

@@ -43,6 +43,7 @@ from tapeline_lab.search.figures import Floats, calmar
 from tapeline_lab.search.objectives import Objective, best_of
 from tapeline_lab.search.record import Record, Trial
 from tapeline_lab.search.study import StudyUnreadable, load
+from tapeline_strategy.commands import strategy_path
 from tapeline_strategy.sdk import validate
 
 HOLD = "hold"
@@ -87,6 +88,7 @@ class Entry(NamedTuple):
 
 
 @click.command("compare")
+@strategy_path
 @with_options(*ACCOUNT_OPTIONS)
 @click.option(
     "--with",

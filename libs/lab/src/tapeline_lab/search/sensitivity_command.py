@@ -35,10 +35,12 @@ from tapeline_lab.search.objectives import Objective, best_of
 from tapeline_lab.search.record import Trial
 from tapeline_lab.search.sensitivity import Sensitivity, neighbourhood, surface_of
 from tapeline_lab.search.space import Space, drawn, grid, space_of
+from tapeline_strategy.commands import strategy_path
 from tapeline_strategy.sdk import ParameterInvalid, validate
 
 
 @click.command("sensitivity")
+@strategy_path
 @with_options(*ACCOUNT_OPTIONS)
 @click.option("--within", type=click.FloatRange(0.01, 0.9), default=0.2, show_default=True, help="Share to both sides.")
 @click.option("--points", type=click.IntRange(min=2), default=256, show_default=True, help="Settings, but for a grid.")

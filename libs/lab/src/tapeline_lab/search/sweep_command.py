@@ -39,6 +39,7 @@ from tapeline_lab.search.conduct import Conducted, Plan
 from tapeline_lab.search.objectives import Objective, best_of, ranked
 from tapeline_lab.search.record import Trial
 from tapeline_lab.search.searching import Search, search_of, searched
+from tapeline_strategy.commands import strategy_path
 
 
 class Sweep(msgspec.Struct, frozen=True):
@@ -63,6 +64,7 @@ class Sweep(msgspec.Struct, frozen=True):
 
 
 @click.command("sweep")
+@strategy_path
 @with_options(*ACCOUNT_OPTIONS, *SEARCH_OPTIONS)
 @click.option(
     "--rank-by",

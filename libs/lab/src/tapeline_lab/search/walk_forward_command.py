@@ -51,6 +51,7 @@ from tapeline_lab.search.walk_forward import (
     walk_of,
     walked,
 )
+from tapeline_strategy.commands import strategy_path
 
 
 class WalkForward(msgspec.Struct, frozen=True):
@@ -79,6 +80,7 @@ class DaysType(click.ParamType):  # type: ignore[type-arg]
 
 
 @click.command("walk-forward")
+@strategy_path
 @with_options(*ACCOUNT_OPTIONS, *SEARCH_OPTIONS)
 @click.option(
     "--objective",
