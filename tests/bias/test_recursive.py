@@ -13,7 +13,7 @@ from tests.bias.clean import CLEAN
 from tapeline_lab.bias.findings import Kind
 from tapeline_lab.bias.recursive import RecursiveAnalysis, recursive_analysis
 from tapeline_lab.bias.subjects import pipeline_subject, strategy_subject
-from tapeline_strategy.catalogue import find
+from tapeline_strategy.catalogue import find, installed
 from tapeline_strategy.sdk import validate
 
 STARTUPS = (49, 99, 199, 399)
