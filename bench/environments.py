@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +60,10 @@ def installed(peer: Peer) -> Installed | Missing:
         [uv, "pip", "install", "--quiet", "--python", str(python), *peer.requirements],
     ):
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_S, check=False, cwd=CACHE)
+            # From outside the checkout, whose constraints are not the peers'.
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=INSTALL_S, check=False, cwd=tempfile.gettempdir()
+            )
         except (OSError, subprocess.TimeoutExpired) as trouble:
             return Missing(f"not installed: {type(trouble).__name__}")
         if done.returncode:

@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 from tests.bias.bars import market
 from tests.bias.clean import CLEAN
+from tests.bias.kinds import ALONE
 
 from tapeline_lab.bias.findings import Kind
 from tapeline_lab.bias.recursive import RecursiveAnalysis, recursive_analysis
 from tapeline_lab.bias.subjects import pipeline_subject, strategy_subject
-from tapeline_strategy.catalogue import find, installed
+from tapeline_strategy.catalogue import find
 from tapeline_strategy.sdk import validate
 
 STARTUPS = (49, 99, 199, 399)
-ALONE = [kind for kind in installed() if find(kind).both is None]
-"""Kinds that decide on one instrument's bars."""
 
 
 def average(bars: dict[str, Any], length: int = 20) -> dict[str, Any]:

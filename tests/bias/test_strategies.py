@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from tests.bias.bars import market
+from tests.bias.kinds import ALONE
 from tests.gears import settings_of
 
 from tapeline_common.settings import Settings
@@ -17,12 +18,10 @@ from tapeline_lab.bias.lookahead import lookahead_analysis
 from tapeline_lab.bias.subjects import Subject, memory_names, strategy_subject
 from tapeline_lab.bias.tables import Table
 from tapeline_lab.bias.tapes import facts_of, said_by_bar, tape_subject
-from tapeline_strategy.catalogue import find, installed
+from tapeline_strategy.catalogue import find
 from tapeline_strategy.sdk import Bar, Parameter, Strategy, from_class, validate
 
 FAST = {"fast": 3, "slow": 8}
-ALONE = [kind for kind in installed() if find(kind).both is None]
-"""Kinds that decide on one instrument's bars."""
 
 
 def bars_for(kind: Strategy) -> Table:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from tapeline_backtest import kernel
+from tapeline_backtest import batch
 from tapeline_common.cli import main
 
 TRIAL_S = 0.02
-_run = kernel.run
+_run_batch = batch.run_batch
 
 
-def slowed(*arguments: Any, **options: Any) -> Any:
-    time.sleep(TRIAL_S)
-    return _run(*arguments, **options)
+def slowed(plan: Any, market: Any, grid: Any, memories: Any = None) -> Any:
+    time.sleep(TRIAL_S * len(grid))
+    return _run_batch(plan, market, grid, memories)
 
 
 if __name__ == "__main__":
-    kernel.run = slowed
+    batch.run_batch = slowed
     main()

@@ -246,12 +246,15 @@ def test_an_interrupt_keeps_what_is_done(file: Path) -> None:
     assert 0 < found["done"] == len(found["results"]) < found["runs"] == 59 * 500
 
 
-def test_the_loop_gear_does_not_load_numba(file: Path) -> None:
-    """A backtest, its report and the command line itself cost no compiler."""
+HEAVY = ("numba", "llvmlite", "pandas", "scipy", "sklearn", "polars", "plotly", "optuna", "arch", "statsmodels")
+
+
+def test_a_backtest_loads_nothing_heavy(file: Path) -> None:
+    """Its report and the command line itself cost no compiler, and no library that only research needs."""
     program = (
         "import sys; from tapeline_common.cli import main; sys.argv = ['tapeline', 'backtest', '-s', 'ema_cross', "
         f"'--data', {str(file)!r}]\ntry: main()\nexcept SystemExit: pass\n"
-        "print([name for name in sys.modules if name.partition('.')[0] in ('numba', 'llvmlite')])"
+        f"print([name for name in sys.modules if name.partition('.')[0] in {HEAVY!r}])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

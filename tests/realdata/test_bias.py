@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.bias.kinds import ALONE
 from tests.gears import settings_of
 
 from tapeline_lab.bias.leaks import fills_on_tape
@@ -14,7 +16,7 @@ from tapeline_lab.bias.subjects import strategy_subject
 from tapeline_lab.bias.tables import Table, table_of
 from tapeline_lab.bias.tapes import facts_of, tape_subject
 from tapeline_marketdata.files import read_bars
-from tapeline_strategy.catalogue import find, installed
+from tapeline_strategy.catalogue import find
 from tapeline_strategy.sdk import validate
 
 DATA = Path(os.environ.get("TAPELINE_DATA") or Path(__file__).parents[2].parent / "shared" / "data")
@@ -28,12 +30,17 @@ pytestmark = [
 BARS = 1200
 
 
+def some(kinds: list[str]) -> list[Any]:
+    """Every kind; those that are not named here among the slow tests."""
+    return [pytest.param(kind, marks=() if kind in kinds else pytest.mark.slow) for kind in ALONE]
+
+
 @pytest.fixture(scope="module")
 def hours() -> Table:
     return table_of(read_bars(HOURS), BARS)
 
 
-@pytest.mark.parametrize("kind", installed())
+@pytest.mark.parametrize("kind", some(["ema_cross", "trend_follow", "kumo_breaker", "rsi_reversion"]))
 def test_installed_strategies_are_clean_on_recorded_hours(kind: str, hours: Table) -> None:
     """Every place of memory and the exposure, at 64 cuts and where the exposure changes."""
     strategy = find(kind)
@@ -42,7 +49,7 @@ def test_installed_strategies_are_clean_on_recorded_hours(kind: str, hours: Tabl
     assert analysis.cuts >= 64
 
 
-@pytest.mark.parametrize("kind", installed())
+@pytest.mark.parametrize("kind", some(["ema_cross"]))
 def test_tapes_are_clean_on_recorded_hours(kind: str, hours: Table) -> None:
     """Every fact that follows from the last 600 bars, at 64 cuts, and every fill at a price that was traded."""
     settings, table = settings_of(kind, {}, timeframe="1h"), {name: column[-600:] for name, column in hours.items()}

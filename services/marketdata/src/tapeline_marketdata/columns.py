@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
+from tapeline_marketdata import pyarrow_alone  # noqa: F401  (before the first conversion)
 from tapeline_marketdata.bars import plain_decimal
 
 Ints = npt.NDArray[np.int64]
