@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-KEPT_NAMES = 4096
+KEPT_NAMES = 256
 """Names that stay unpacked at least; when there are twice as many, the older half is packed."""
 
 _DIGEST_BYTES = 16

@@ -15,7 +15,7 @@ import msgspec
 from tapeline_common.wire import Fact
 from tapeline_ledger.projections import PROJECTED, Changes, OrderRow, Row, fold, orders_touched
 
-KEPT_ORDERS = 1_000
+KEPT_ORDERS = 500
 """Order rows kept in memory; orders beyond that are read back when they are touched again."""
 
 ORDER_COLUMNS = tuple(OrderRow.__struct_fields__)
