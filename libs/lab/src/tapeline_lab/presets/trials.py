@@ -78,7 +78,7 @@ def _of_study(folder: Path) -> tuple[list[Row], Objective, tuple[str, ...]]:
         study = load(folder)
     except StudyUnreadable as trouble:
         raise SearchUnreadable(str(trouble)) from None
-    choosing = {index for index, ground in enumerate(study.grounds) if ground.part is not TrialPart.TEST}
+    choosing = {index for index, ground in enumerate(study.grounds) if ground.part is not TrialPart.OUT_OF_SAMPLE}
     rows = [msgspec.to_builtins(row_of(trial)) for trial in study.trials if trial.ground in choosing]
     data = dict.fromkeys(
         f"data: {ground.instrument} {ground.timeframe}, {ground.source}, sha256 {ground.digest}"
