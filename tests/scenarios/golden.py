@@ -1,4 +1,4 @@
-"""Runs whose every decision, fill and fee is written down, so that a change of behaviour is made on purpose or not at all.
+"""Runs whose every decision, fill and fee is written down: behaviour changes on purpose or not at all.
 
 ``python -m tests.scenarios.golden`` (``make golden``) says what moved and writes the file anew. Its difference belongs
 into the review of whatever moved it. The bars are the synthetic market's, which are the same on every machine; regimes
@@ -43,7 +43,9 @@ COSTLY = VenueTable(
     borrow_rate=Decimal("0.05"),
     latency_ms=250,
 )
-TIGHT = RiskTable(max_position=Decimal(2), max_daily_loss=Decimal(300), max_drawdown=Decimal(400), cool_down_ms=600_000)
+TIGHT = RiskTable(
+    max_position=Decimal(4), max_daily_loss=Decimal(450), max_drawdown=Decimal(600), cool_down_ms=1_200_000
+)
 
 RUNS: dict[str, tuple[str, dict[str, Any], VenueTable, RiskTable | None]] = {
     "buy_and_hold, free": ("buy_and_hold", {}, FREE, None),

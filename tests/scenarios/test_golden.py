@@ -35,7 +35,10 @@ GOLDEN = Golden(["0 BUY 1 MARKET"], ["1 BUY 1 at 10"], ["0.1"], "1", "2", 9, "ab
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"decisions": [], "fills": [], "facts": 3, "tape_hash": "x"}, "decision 1 of 1: was 0 BUY 1 MARKET, is not there"),
+        (
+            {"decisions": [], "fills": [], "facts": 3, "tape_hash": "x"},
+            "decision 1 of 1: was 0 BUY 1 MARKET, is not there",
+        ),
         ({"fills": ["1 BUY 1 at 11"], "fees": ["0.2"], "tape_hash": "x"}, "fill 1 of 1: was 1 BUY 1 at 10"),
         ({"fees": ["0.2"], "final_cash": "3", "tape_hash": "x"}, "fee of fill 1 of 1: was 0.1, is 0.2"),
         ({"final_equity": "5", "tape_hash": "x"}, "final_equity: was 2, is 5"),

@@ -1,4 +1,4 @@
-"""Each rule can fail: a tape from which one thing is taken, or in which one is changed, breaks it, and the true one not.
+"""Each rule can fail: a tape from which one thing is taken, or in which one is changed, breaks it.
 
 The mutants are the bugs that the suite is for: a breaker that stays silent, one that fires without cause, an order
 after a halt, an order beyond a limit, a loss that goes on, books that do not add up.

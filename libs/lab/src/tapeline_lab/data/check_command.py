@@ -37,7 +37,9 @@ class Judged(msgspec.Struct, frozen=True):
 @click.argument("places", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--calendar", default=ALWAYS, show_default=True, help="When the market trades: 24/7, 24/5, XNYS.")
 @click.option("-i", "--timeframe", help="Length of the bars, where it cannot be told from them.")
-@click.option("--against", type=click.Path(path_type=Path), help="Another file of the same bars, to compare prices with.")
+@click.option(
+    "--against", type=click.Path(path_type=Path), help="Another file of the same bars, to compare prices with."
+)
 @click.option(
     "--tolerance",
     type=click.FloatRange(0.0, min_open=False),

@@ -8,7 +8,7 @@ repaired, sorted or left out.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -58,7 +58,7 @@ class Rules:
     against: Path | None = None
     tolerance: float = 0.001
     spots: Path | None = None
-    thresholds: Thresholds = Thresholds()
+    thresholds: Thresholds = field(default_factory=Thresholds)
 
 
 def hours_of_calendar(name: str) -> Hours | None:
@@ -181,9 +181,7 @@ def _check_book(path: Path, rules: Rules, tally: Tally) -> Found:
         last_ns = max(last_ns, message.time_ns)
         outcome = book.take(message.book)
         if isinstance(outcome, Refused):
-            tally.add(
-                Flaw.BOOK_REFUSED, f"{outcome.fault}: {outcome.detail}", row=number, time_ns=message.time_ns
-            )
+            tally.add(Flaw.BOOK_REFUSED, f"{outcome.fault}: {outcome.detail}", row=number, time_ns=message.time_ns)
     if last_ns > rules.now_ns:
         tally.add(Flaw.FUTURE_TIME, "a message after now", time_ns=last_ns)
     notes = (f"{len(file):,} messages; their numbers stand for rows",)

@@ -26,6 +26,7 @@ from tapeline_marketdata.files import BarFile, read_bars
 
 TARGETS = (".csv", ".parquet")
 MANIFEST = ".manifest.json"
+AS_IT_IS = Written()
 
 
 class Conversion(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +63,7 @@ def convert(
     *,
     timeframe: str | None = None,
     resample_ns: int | None = None,
-    written: Written = Written(),
+    written: Written = AS_IT_IS,
     replaces: bool = False,
 ) -> Conversion:
     """Write ``target`` (.csv or .parquet) and its manifest.
@@ -97,9 +98,7 @@ def convert(
     return told
 
 
-def _write(
-    source: Path, partial: Path, timeframe: str | None, resample_ns: int | None, written: Written
-) -> Conversion:
+def _write(source: Path, partial: Path, timeframe: str | None, resample_ns: int | None, written: Written) -> Conversion:
     if is_foreign(source):
         file = _foreign_bars(source, partial, timeframe, written)
     else:

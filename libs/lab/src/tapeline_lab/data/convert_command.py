@@ -25,7 +25,9 @@ from tapeline_marketdata.timeframe import UnknownTimeframe, parse_timeframe
 @click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="File to write, .parquet or .csv.")
 @click.option("-i", "--timeframe", help="Length of the source's bars, where it cannot be told from them.")
 @click.option("--resample", help="Make longer bars, such as 5m, 1h or 1d; bars that are not over are left out.")
-@click.option("--zone", default="UTC", show_default=True, help="Time zone of a LEAN file; of equities America/New_York.")
+@click.option(
+    "--zone", default="UTC", show_default=True, help="Time zone of a LEAN file; of equities America/New_York."
+)
 @click.option(
     "--scale", type=Amount(above=ZERO), default=Decimal(1), show_default=True, help="Of a LEAN file's prices: 10000."
 )

@@ -72,7 +72,7 @@ def _freqtrade(path: Path) -> Any:
 
 
 def _lean(path: Path, written: Written) -> Any:
-    """Trade bars: milliseconds since midnight (the day is in the file's name) or ``20240131 00:00``, then the numbers."""
+    """Trade bars: milliseconds since midnight (the day is in the file's name) or ``20240131 00:00``, then numbers."""
     try:
         zone = ZoneInfo(written.zone)
     except (ZoneInfoNotFoundError, ValueError):
@@ -92,10 +92,11 @@ def _lean_ns(path: Path, text: str, zone: ZoneInfo) -> int:
     if " " in text:
         moment = datetime.strptime(text, "%Y%m%d %H:%M").replace(tzinfo=zone)
     else:
-        day = datetime.strptime(path.name[:8], "%Y%m%d") if path.name[:8].isdigit() else None
-        if day is None:
+        if not path.name[:8].isdigit():
             raise ValueError("its times are of a day, and its name does not begin with one, as in 20240131_trade.zip")
-        moment = (day + int(text) * MILLISECONDS).replace(tzinfo=zone)
+        # Clock time of that day: what a day's hours are called does not change with the clocks.
+        day = datetime.strptime(path.name[:8], "%Y%m%d").replace(tzinfo=zone)
+        moment = day + int(text) * MILLISECONDS
     return (moment.astimezone(UTC) - EPOCH) // MICROSECOND * 1000
 
 

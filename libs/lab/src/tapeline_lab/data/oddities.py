@@ -157,7 +157,9 @@ def _note_drift(open_ns: Ints, length_ns: int, tally: Tally) -> None:
         lengths, counts = np.unique(forward, return_counts=True)
         most = int(lengths[np.argmax(counts)])
         if most != length_ns:
-            detail = f"from here on rows are mostly {most / 1e9:g} s apart, the file's timeframe is {length_ns / 1e9:g} s"
+            detail = (
+                f"from here on rows are mostly {most / 1e9:g} s apart, the file's timeframe is {length_ns / 1e9:g} s"
+            )
             tally.add(Flaw.TIMEFRAME_DRIFT, detail, row=start, time_ns=int(open_ns[start]), count=len(steps))
 
 

@@ -1,8 +1,8 @@
 """Which settings become presets: centres of plateaus that lie apart from each other.
 
-A setting is worth what its surroundings are worth: the median score of its nearest neighbours, itself included. The
-best of them is taken first, then the best that is far enough from all taken so far, and so on. So neighbours of one
-good place give one preset, and a lonely peak gives none. The bandit needs choices that differ, not the best one thrice.
+A setting is worth what its surroundings are worth: the median score of its nearest neighbours, itself included. Only
+those count that nothing near is worth more than, so neighbours of one good place give one preset, and a lonely peak
+gives none. The bandit needs choices that differ, not the best one thrice: there may be fewer than were asked for.
 """
 
 from __future__ import annotations
@@ -63,13 +63,16 @@ def choose(settings: Sequence[Setting], most: int, apart: float, *, needs_gain: 
     """
     places = places_of(settings)
     plateaus, count = plateaus_of(settings, places)
+    scores = np.array([setting.score for setting in settings])
     taken: list[int] = []
-    for index in np.argsort(-plateaus, kind="stable").tolist():
+    for index in np.lexsort((-scores, -plateaus)).tolist():
         if len(taken) == most:
             break
-        if needs_gain and (plateaus[index] <= 0 or settings[index].score <= 0):
+        if needs_gain and (plateaus[index] <= 0 or scores[index] <= 0):
             continue
-        if all(_distance(places[index], places[other]) >= apart for other in taken):
+        distances = np.max(np.abs(places - places[index]), axis=1, initial=0.0)
+        better = (plateaus > plateaus[index]) | ((plateaus == plateaus[index]) & (scores > scores[index]))
+        if not better[distances < apart].any() and all(distances[other] >= apart for other in taken):
             taken.append(index)
     return [
         Chosen(

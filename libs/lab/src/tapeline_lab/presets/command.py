@@ -110,9 +110,9 @@ def _told(searched: Searched, chosen: list[Chosen]) -> Presets:
 def as_toml(told: Presets) -> str:
     """Tables to stand below the ``[[strategy]]`` that they are for, with comments that say where they come from."""
     lines = [
-        f"# Presets of {told.strategy}, chosen from {told.settings:,} settings by `tapeline presets`: each is the centre",
-        f"# of a plateau of {told.objective}, and no two are alike. They were chosen on the bars they were searched on:",
-        "# what they earned there is no forecast.",
+        f"# Presets of {told.strategy}, chosen from {told.settings:,} settings by `tapeline presets`: each is the",
+        f"# centre of a plateau of {told.objective}, and no two are alike. They were chosen on the bars that they were",
+        "# searched on: what they earned there is no forecast.",
         *(f"# {line}" for line in told.provenance),
     ]
     for preset in told.presets:

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from tapeline_backtest.command import REFUSALS, ZERO, Amount
 from tapeline_common.commands_shared import as_json, fail, write_json
+from tapeline_common.events import Parameters
 from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR
 from tapeline_common.settings import (
     FeedTable,
@@ -111,7 +112,7 @@ def _settings(call: dict[str, Any]) -> Settings:
 def _of_strategy(call: dict[str, Any]) -> Settings:
     """One strategy with all of the money, and costs as they are usual; limits are put in by the suite."""
     parse_timeframe(call["timeframe"])
-    given = dict(_parameter(text) for text in call["params"])
+    given: Parameters = dict(_parameter(text) for text in call["params"])
     names = NAMES if find(call["strategy"]).both is not None else NAMES[:1]
     size = (call["cash"] / call["price"] / len(names)).quantize(CENT) or CENT
     return Settings(
@@ -132,7 +133,9 @@ def _parameter(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _runs(settings: Settings, markets: list[Market], call: dict[str, Any]) -> Iterator[tuple[Market, list[Table], bool]]:
+def _runs(
+    settings: Settings, markets: list[Market], call: dict[str, Any]
+) -> Iterator[tuple[Market, list[Table], bool]]:
     """Each market with its bars, and whether they are recorded ones."""
     if call["data"] is None:
         for market in markets:

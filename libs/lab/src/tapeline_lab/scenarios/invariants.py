@@ -25,7 +25,6 @@ from tapeline_common.events import (
 )
 from tapeline_common.simulation_invariants import ORDERS
 from tapeline_common.values import HaltReason, InstrumentId, Purpose, TradingState
-from tapeline_common.wire import Fact
 from tapeline_lab.scenarios.account import ZERO, Account
 from tapeline_lab.scenarios.losses import MOVES, Follower
 from tapeline_lab.scenarios.running import Tape
@@ -119,9 +118,7 @@ def _beyond(account: Account, limits: LimitsSet, terms: OrderTerms) -> str | Non
 
 def breakers_fire(tape: Tape) -> str | None:
     """A loss that reaches its limit is said and halts trading at once; nothing else is said to have reached one."""
-    said = {
-        (fact.event.reason, fact.cause): fact for fact in tape.facts if isinstance(fact.event, LimitBreached)
-    }
+    said = {(fact.event.reason, fact.cause): fact for fact in tape.facts if isinstance(fact.event, LimitBreached)}
     halts = {fact.cause for fact in tape.facts if isinstance(fact.event, TradingHalted)}
     follower, breached, trading = Follower(), set[HaltReason](), TradingState.HALTED
     for fact in tape.facts:
@@ -141,7 +138,9 @@ def breakers_fire(tape: Tape) -> str | None:
                 return f"{reason}: {loss} was lost at {fact.pos}, and no breaker fired"
             assert isinstance(found.event, LimitBreached)
             if not _near(Decimal(found.event.observed), loss):
-                return f"{reason}: {loss} was lost at {fact.pos}, the breaker at {found.pos} says {found.event.observed}"
+                return (
+                    f"{reason}: {loss} was lost at {fact.pos}, the breaker at {found.pos} says {found.event.observed}"
+                )
             if trading is not TradingState.FLATTENING and fact.pos not in halts:
                 return f"{reason}: the breaker at {found.pos} halted nothing"
     for (reason, _), fact in said.items():

@@ -34,7 +34,7 @@ class Follower:
     """
 
     account: Account = field(default_factory=Account)
-    limits: LimitsSet = LimitsSet()
+    limits: LimitsSet = field(default_factory=LimitsSet)
     highest: Decimal = ZERO
     reference: Decimal = ZERO
     day_ends_ns: int = 0

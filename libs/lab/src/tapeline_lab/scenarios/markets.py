@@ -138,7 +138,13 @@ MARKETS: tuple[Market, ...] = (
     Market(
         "dead",
         "trading dries up: one price for days, no volume, then a little life",
-        (Phase(240, -0.1, 0.6), Phase(300, 0.0, 0.0), Phase(120, 0.03, 0.3), Phase(200, 0.0, 0.0), Phase(60, -0.1, 0.8)),
+        (
+            Phase(240, -0.1, 0.6),
+            Phase(300, 0.0, 0.0),
+            Phase(120, 0.03, 0.3),
+            Phase(200, 0.0, 0.0),
+            Phase(60, -0.1, 0.8),
+        ),
     ),
     Market(
         "delisting",
@@ -222,7 +228,8 @@ def _moves(phase: Phase, generator: np.random.Generator) -> Floats:
     scale = phase.volatility / math.sqrt(BARS_PER_YEAR) * np.exp(levels - UNREST**2)  # mean square is the volatility's
     tails = generator.standard_t(TAIL_DEGREES, phase.bars) * math.sqrt((TAIL_DEGREES - 2.0) / TAIL_DEGREES)
     moves: Floats = scale * np.clip(tails, -LARGEST_SHOCK, LARGEST_SHOCK)
-    return moves + (math.log1p(phase.change) - moves.sum()) / phase.bars
+    moves += (math.log1p(phase.change) - float(moves.sum())) / phase.bars
+    return moves
 
 
 def _prices(values: Floats) -> Floats:

@@ -51,9 +51,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 def stand_ins(settings: Settings, market: Market, seed: int, price: float) -> list[Table]:
     """Bars for every instrument of a configuration, each of a stream of its own."""
     length_ns = parse_timeframe(settings.feed.timeframe)
-    return [
-        stand_in(market, seed, price=price, length_ns=length_ns, stream=one.name) for one in settings.instrument
-    ]
+    return [stand_in(market, seed, price=price, length_ns=length_ns, stream=one.name) for one in settings.instrument]
 
 
 def judged(
