@@ -20,9 +20,12 @@ from tapeline_common.settings import ConfigurationInvalid
 from tapeline_lab.data.catalogue import FORMATS, files_in
 from tapeline_lab.data.checking import Rules, check_file, hours_of_calendar
 from tapeline_lab.data.flaws import Checked, Severity
+from tapeline_lab.data.kinds import DataKind
 from tapeline_lab.data.oddities import Thresholds
 from tapeline_lab.data.printing import Lines, day_text, progress
 from tapeline_marketdata.timeframe import UnknownTimeframe, parse_timeframe
+
+NOT_CHECKED = (DataKind.QUOTES, DataKind.OTHER)
 
 
 class Judged(msgspec.Struct, frozen=True):
@@ -110,7 +113,9 @@ def _paths(places: tuple[Path, ...]) -> list[Path]:
 def _print(judged: Judged) -> None:
     for one in judged.files:
         said = ", ".join(part for part in (one.kind.value, one.timeframe, f"{one.rows:,} rows") if part)
-        state = "clean" if not one.findings else f"{one.errors} kinds of error, {one.warnings} of warning"
+        state = "clean" if one.kind not in NOT_CHECKED else "not checked"
+        if one.findings:
+            state = f"{one.errors} kinds of error, {one.warnings} of warning"
         click.echo(f"{one.path}: {said}: {state}")
         for note in one.notes:
             click.echo(f"    {note}")

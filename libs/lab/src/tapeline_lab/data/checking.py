@@ -126,7 +126,7 @@ def _judge(file: BarFile, hours: Hours | None, tally: Tally, progress: Progress 
         if missing:
             gaps += 1
             weekends += _has_weekend(verdict.since_ns, bar.open_ns)
-            detail = f"{missing:,} bars missing from {_moment(verdict.since_ns)} on"
+            detail = f"from {_moment(verdict.since_ns)} on; bars missing there: {missing:,}"
             tally.add(Flaw.GAP, detail, row=row, time_ns=verdict.since_ns, count=missing)
     if hours is None and gaps >= LEAST_GAPS and 2 * weekends > gaps:
         return (f"{weekends:,} of {gaps:,} gaps are weekends: --calendar XNYS or 24/5 may describe this market",)

@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,7 @@ from tapeline_marketdata.files import NUMBER_COLUMNS
 
 SUFFIXES = (".feather", ".json", ".json.gz", ".zip")
 
+DAY = re.compile(r"(?<!\d)\d{8}(?!\d)")
 MILLISECONDS = timedelta(milliseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -92,10 +94,11 @@ def _lean_ns(path: Path, text: str, zone: ZoneInfo) -> int:
     if " " in text:
         moment = datetime.strptime(text, "%Y%m%d %H:%M").replace(tzinfo=zone)
     else:
-        if not path.name[:8].isdigit():
-            raise ValueError("its times are of a day, and its name does not begin with one, as in 20240131_trade.zip")
+        named = DAY.search(path.name)
+        if named is None:
+            raise ValueError("its times are of a day, and its name does not say which, as 20240131_trade.zip does")
         # Clock time of that day: what a day's hours are called does not change with the clocks.
-        day = datetime.strptime(path.name[:8], "%Y%m%d").replace(tzinfo=zone)
+        day = datetime.strptime(named[0], "%Y%m%d").replace(tzinfo=zone)
         moment = day + int(text) * MILLISECONDS
     return (moment.astimezone(UTC) - EPOCH) // MICROSECOND * 1000
 

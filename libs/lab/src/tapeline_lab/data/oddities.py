@@ -7,6 +7,7 @@ changes within the file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -105,8 +106,8 @@ def _note_moves(columns: BarColumns, spike: float, tally: Tally) -> None:
         size = max(abs(float(moves[row])) if returned[row] else 0.0, float(wick[row]))
         tally.add(
             Flaw.SPIKE,
-            f"{_percent(size)} away and back within a bar or two; {_percent(float(large[row]))} would be"
-            f" {spike:g} usual moves",
+            f"away by a factor of {math.exp(size):.4g} and back within a bar or two; {spike:g} usual moves are"
+            f" {math.exp(float(large[row])):.4g}",
             row=int(at[row]),
             time_ns=int(columns.open_ns[at[row]]),
         )
@@ -142,10 +143,6 @@ def _split(step: float) -> str | None:
         if abs(step / shares - 1.0) <= SPLIT_TOLERANCE:
             return f"a reverse split of {name}"
     return None
-
-
-def _percent(log_move: float) -> str:
-    return f"{np.expm1(abs(log_move)):.2%}"
 
 
 def _note_drift(open_ns: Ints, length_ns: int, tally: Tally) -> None:
