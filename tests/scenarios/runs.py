@@ -10,7 +10,7 @@ from tests.gears import settings_of
 from tapeline_common.settings import RiskTable, Settings, VenueTable
 from tapeline_common.wiring import checked
 from tapeline_lab.scenarios.markets import find_market
-from tapeline_lab.scenarios.running import Tape, limited, run_through
+from tapeline_lab.scenarios.running import OnHalt, Tape, limited, run_through
 from tapeline_lab.scenarios.suite import stand_ins
 
 CASH = Decimal(1_000_000)
@@ -28,6 +28,8 @@ def settings(kind: str, risk: RiskTable | None = None, **parameters: Any) -> Set
     return made
 
 
-def tape_of(kind: str, market: str, *, flattens: bool = True, risk: RiskTable | None = None, seed: int = 0) -> Tape:
+def tape_of(
+    kind: str, market: str, *, on_halt: OnHalt = OnHalt.FLATTEN, risk: RiskTable | None = None, seed: int = 0
+) -> Tape:
     told = settings(kind, risk)
-    return run_through(limited(told), stand_ins(told, find_market(market), seed, PRICE), flattens=flattens)
+    return run_through(limited(told), stand_ins(told, find_market(market), seed, PRICE), on_halt=on_halt)

@@ -26,7 +26,7 @@ from tapeline_common.events import (
 )
 from tapeline_common.wire import Fact
 from tapeline_lab.scenarios.invariants import Rule, broken
-from tapeline_lab.scenarios.running import Tape
+from tapeline_lab.scenarios.running import OnHalt, Tape
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_a_fill_of_an_order_nobody_sent(crash: Tape) -> None:
 
 def test_equity_at_last_prices_is_the_ledgers(crash: Tape) -> None:
     """A holder who was not sold out: a last bar at another price makes another equity."""
-    held = tape_of("buy_and_hold", "delisting", flattens=False)
+    held = tape_of("buy_and_hold", "delisting", on_halt=OnHalt.HOLD)
     assert broken(held) == {}
     last = [fact.pos for fact in held.facts if isinstance(fact.event, BarClosed)][-1]
 

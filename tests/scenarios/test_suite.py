@@ -15,8 +15,10 @@ from click.testing import CliRunner
 from tests.scenarios.runs import CASH, PRICE, settings, tape_of
 
 from tapeline_common.events import FlattenRequested, LimitBreached, OrderFilled, TradingHalted
+from tapeline_common.settings import RiskTable
 from tapeline_lab.scenarios.command import scenarios
 from tapeline_lab.scenarios.markets import MARKETS, find_market
+from tapeline_lab.scenarios.running import OnHalt
 from tapeline_lab.scenarios.suite import judged, stand_ins
 from tapeline_strategy.catalogue import find, installed
 
@@ -48,6 +50,23 @@ def test_every_strategy_holds_every_rule_in_long_markets(kind: str) -> None:
     assert outcomes_of(kind, LONG) == {name: {} for name in LONG}
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_strategy_holds_every_rule_when_trading_resumes_each_day(kind: str) -> None:
+    """Breakers are tried again and again: after each halt for the day's loss trading goes on tomorrow."""
+    told, market = settings(kind), find_market("covid")
+    assert judged(told, market, stand_ins(told, market, 1, PRICE), OnHalt.RESUME).broken == {}
+
+
+def test_breakers_fire_more_than_once_if_trading_resumes() -> None:
+    """A holder whose drawdown is not limited loses, is sold out, and buys again, several times."""
+    told = settings("buy_and_hold", RiskTable(max_drawdown=CASH * 10))
+    market = find_market("bear")
+    outcome = judged(told, market, stand_ins(told, market, 0, PRICE), OnHalt.RESUME)
+    assert (outcome.broken, set(outcome.breakers)) == ({}, {"DAILY_LOSS"})
+    assert len(outcome.breakers) >= 3
+    assert outcome.fills >= 6
+
+
 @pytest.mark.parametrize("market", ["covid", "delisting"])
 def test_a_holder_is_stopped_in_a_crash_and_sold_out(market: str) -> None:
     """The breaker fires, the operator flattens, and after that nothing is held and nothing more is lost."""
@@ -77,7 +96,7 @@ def test_who_holds_on_after_a_halt_falls_with_the_market() -> None:
     told = settings("buy_and_hold")
     market = find_market("delisting")
     tables = stand_ins(told, market, 0, PRICE)
-    sold, kept = judged(told, market, tables), judged(told, market, tables, flattens=False)
+    sold, kept = judged(told, market, tables), judged(told, market, tables, on_halt=OnHalt.HOLD)
     assert (sold.broken, kept.broken) == ({}, {})
     assert kept.drawdown > 4 * sold.drawdown
     assert sold.drawdown < CASH * Decimal("0.3")

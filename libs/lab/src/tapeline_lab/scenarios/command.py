@@ -34,6 +34,7 @@ from tapeline_common.wiring import checked
 from tapeline_lab.bias.tables import Table, table_of
 from tapeline_lab.data.printing import Lines, progress
 from tapeline_lab.scenarios.markets import MARKETS, Market, find_market, recorded_part
+from tapeline_lab.scenarios.running import OnHalt
 from tapeline_lab.scenarios.suite import Outcome, judged, stand_ins
 from tapeline_marketdata.files import read_bars
 from tapeline_marketdata.timeframe import format_timeframe, parse_timeframe
@@ -71,7 +72,7 @@ class Suite(msgspec.Struct, frozen=True):
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the stand-ins.")
 @click.option(
     "--on-halt",
-    type=click.Choice(["flatten", "hold"]),
+    type=click.Choice([each.value for each in OnHalt]),
     default="flatten",
     show_default=True,
     help="What the operator does when a breaker has halted trading.",
@@ -87,8 +88,7 @@ def scenarios(to_json: bool, **call: Any) -> None:
         fail(str(trouble), EXIT_CONFIGURATION)
     shown, outcomes = progress(len(runs), "scenarios", quiet=to_json), []
     for done, (market, tables, is_recorded) in enumerate(runs, start=1):
-        flattens = call["on_halt"] == "flatten"
-        outcomes.append(judged(settings, market, tables, flattens=flattens, is_recorded=is_recorded))
+        outcomes.append(judged(settings, market, tables, OnHalt(call["on_halt"]), is_recorded=is_recorded))
         shown(done)
     names = [table.name for table in settings.strategy]
     count = sum(len(outcome.broken) for outcome in outcomes)

@@ -22,6 +22,7 @@ from tapeline_common.events import (
     OrderTerms,
     PositionChanged,
     TradingHalted,
+    TradingResumed,
 )
 from tapeline_common.simulation_invariants import ORDERS
 from tapeline_common.values import HaltReason, InstrumentId, Purpose, TradingState
@@ -127,6 +128,8 @@ def breakers_fire(tape: Tape) -> str | None:
         trading = control.AFTER.get(type(fact.event), trading)
         if follower.day_ends_ns != day_before:
             breached.discard(HaltReason.DAILY_LOSS)
+        if isinstance(fact.event, TradingResumed):
+            breached.clear()
         if not isinstance(fact.event, (*MOVES, LimitsSet)):
             continue
         for reason, loss in follower.at_limit().items():

@@ -13,7 +13,7 @@ from tapeline_lab.bias.tables import TIME, Table
 from tapeline_lab.scenarios.invariants import RULES, Rule, broken
 from tapeline_lab.scenarios.losses import Follower
 from tapeline_lab.scenarios.markets import Market, stand_in
-from tapeline_lab.scenarios.running import Tape, limited, run_through
+from tapeline_lab.scenarios.running import OnHalt, Tape, limited, run_through
 from tapeline_marketdata.timeframe import parse_timeframe
 
 
@@ -55,10 +55,15 @@ def stand_ins(settings: Settings, market: Market, seed: int, price: float) -> li
 
 
 def judged(
-    settings: Settings, market: Market, tables: Sequence[Table], *, flattens: bool = True, is_recorded: bool = False
+    settings: Settings,
+    market: Market,
+    tables: Sequence[Table],
+    on_halt: OnHalt = OnHalt.FLATTEN,
+    *,
+    is_recorded: bool = False,
 ) -> Outcome:
     """Run a configuration, with limits where it has none, through these bars and judge its tape."""
-    return outcome_of(run_through(limited(settings), tables, flattens=flattens), market, tables, is_recorded)
+    return outcome_of(run_through(limited(settings), tables, on_halt), market, tables, is_recorded)
 
 
 def outcome_of(tape: Tape, market: Market, tables: Sequence[Table], is_recorded: bool) -> Outcome:
