@@ -37,7 +37,10 @@ def part(hours: Table, market: Market) -> Table:
     return found
 
 
-@pytest.mark.parametrize("market", DATED, ids=lambda market: market.name)
+@pytest.mark.parametrize(
+    "market",
+    [pytest.param(each, marks=() if each.name == "covid" else pytest.mark.slow, id=each.name) for each in DATED],
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_strategy_holds_every_rule(kind: str, market: Market, hours: Table) -> None:
     assert judged(settings(kind), market, [part(hours, market)], is_recorded=True).broken == {}

@@ -25,7 +25,7 @@ from tapeline_strategy.catalogue import find, installed
 KINDS = [kind for kind in installed() if find(kind).both is None]
 
 SHORT = ("flash", "gaps", "dead", "delisting")
-LONG = tuple(market.name for market in MARKETS if market.name not in SHORT)
+LONG = tuple(market.name for market in MARKETS if market.name not in (*SHORT, "covid"))
 
 
 def outcomes_of(kind: str, names: tuple[str, ...]) -> dict[str, dict[str, str]]:
@@ -45,11 +45,18 @@ def test_every_strategy_holds_every_rule_in_short_markets(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_every_strategy_holds_every_rule_in_the_crash(kind: str) -> None:
+    assert outcomes_of(kind, ("covid",)) == {"covid": {}}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_strategy_holds_every_rule_in_long_markets(kind: str) -> None:
-    """Crash, bull and bear markets of months."""
+    """Bull and bear markets of months."""
     assert outcomes_of(kind, LONG) == {name: {} for name in LONG}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_strategy_holds_every_rule_when_trading_resumes_each_day(kind: str) -> None:
     """Breakers are tried again and again: after each halt for the day's loss trading goes on tomorrow."""
