@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow alerts-test compose-test check backtest bench bench-validity dashboards soak pins clean
+.PHONY: help setup run test test-slow golden alerts-test compose-test check backtest bench bench-validity dashboards soak pins clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.8
@@ -37,6 +37,9 @@ test-slow: $(SETUP) ## chaos, soak and long simulations
 
 compose-test: $(SETUP) ## the compose files on this machine's Docker: build, trade, kill, verify; shows what it does
 	$(BIN)/python -m pytest -n 0 -s -v -rs -m containers tests/containers
+
+golden: $(SETUP) ## write the golden results of tests/scenarios anew, on purpose; says what moved
+	$(BIN)/python -m tests.scenarios.golden
 
 alerts-test: $(SETUP) ## make ten alerts fire for real and resolve; needs prometheus and prometheus-alertmanager
 	$(BIN)/python -m pytest -n 0 -s tests/alerts

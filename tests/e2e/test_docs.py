@@ -33,6 +33,8 @@ PAGES = (
     "docs/parity.md",
     "docs/walk-forward.md",
     "docs/bias.md",
+    "docs/data.md",
+    "docs/scenarios.md",
     "docs/operating.md",
 )
 

@@ -270,7 +270,7 @@ def settings_of_call(call: dict[str, Any]) -> tuple[Settings, dict[str, str]]:
         raise click.UsageError("name at least one file of bars with --data")
     if call["names"] and len(call["names"]) != len(call["data"]):
         raise click.UsageError(f"{len(call['names'])} --instrument for {len(call['data'])} --data: give one for each")
-    names = call["names"] or tuple(_name_of(path) for path in call["data"])
+    names = call["names"] or tuple(named_after(path) for path in call["data"])
     currency = names[0].partition("/")[2].partition(":")[0]
     if not currency or any(name.partition("/")[2].partition(":")[0] != currency for name in names):
         raise click.UsageError(f"all instruments must be written base/quote with one quote currency, not {names}")
@@ -337,7 +337,7 @@ def _with_files(settings: Settings, call: dict[str, Any]) -> Settings:
     return msgspec.structs.replace(settings, instrument=instruments)
 
 
-def _name_of(path: str) -> str:
+def named_after(path: str) -> str:
     """Instrument named by a file such as ``BTCUSDT_2020.parquet``: ``BTC/USDT``."""
     symbol = re.split(r"[_.]", re.split(r"[/\\]", path)[-1])[0].upper() or "ASSET"
     for quote in QUOTES:

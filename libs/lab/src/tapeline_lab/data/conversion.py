@@ -1,0 +1,199 @@
+"""Makes one file of market data into another: CSV or Parquet, of the same bars or of longer ones. Whole or not at all.
+
+Nothing is repaired on the way: bars are read strictly, so a file that a backtest refuses is refused here, and its
+prices and volumes come out as the decimals that went in. Beside the result lies a manifest that names what it was made
+from by its digest.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from tapeline_common.version import code_version
+from tapeline_lab.data.foreign import Written, is_foreign, read_foreign
+from tapeline_lab.data.kinds import DataKind, kind_of
+from tapeline_lab.search.resample import resampled
+from tapeline_marketdata.built_bars import write_bars
+from tapeline_marketdata.columns import BadFile, FileFault, columns_in, file_digest, read_table
+from tapeline_marketdata.files import BarFile, read_bars
+
+TARGETS = (".csv", ".parquet")
+MANIFEST = ".manifest.json"
+AS_IT_IS = Written()
+
+
+class Conversion(msgspec.Struct, frozen=True, kw_only=True):
+    """The manifest of a converted file, and what ``--json`` prints.
+
+    Attributes:
+        source, target: names without folders: both may be moved.
+        left_out: rows of the source that are in no bar of the target, because their bar is not whole.
+    """
+
+    source: str
+    source_sha256: str
+    source_rows: int
+    target: str
+    target_sha256: str
+    target_rows: int
+    kind: DataKind
+    timeframe: str
+    made_from: str
+    left_out: int
+    first_open_ns: int | None
+    last_open_ns: int | None
+    notes: tuple[str, ...]
+    code: str
+
+
+class TargetExists(Exception):
+    """There is a file already. The message says which, and how to replace it."""
+
+
+def convert(
+    source: Path,
+    target: Path,
+    *,
+    timeframe: str | None = None,
+    resample_ns: int | None = None,
+    written: Written = AS_IT_IS,
+    replaces: bool = False,
+) -> Conversion:
+    """Write ``target`` (.csv or .parquet) and its manifest.
+
+    Args:
+        timeframe: of the source's bars, where it cannot be told from them.
+        resample_ns: length of the target's bars, a multiple of the source's.
+        replaces: an earlier target may be written over.
+
+    Raises:
+        BadFile: the source or the name of the target will not do.
+        TargetExists: and ``replaces`` is not set.
+        OSError: the target cannot be written.
+    """
+    if target.suffix.lower() not in TARGETS:
+        raise BadFile(FileFault.UNREADABLE, f"{target}: its name must end with {' or '.join(TARGETS)}")
+    manifest = target.with_name(target.name + MANIFEST)
+    if not replaces and (target.exists() or manifest.exists()):
+        raise TargetExists(f"{target} or its manifest is there already: name another file, or say --force")
+    digest = file_digest(source)
+    partial = target.with_name(f".{target.stem}.partial{target.suffix.lower()}")
+    try:
+        told = _write(source, partial, timeframe, resample_ns, written)
+        told = msgspec.structs.replace(
+            told, source_sha256=digest, target=target.name, target_sha256=file_digest(partial)
+        )
+        _settle(partial)
+        partial.replace(target)
+        _write_manifest(manifest, told)
+    finally:
+        partial.unlink(missing_ok=True)
+    return told
+
+
+def _write(source: Path, partial: Path, timeframe: str | None, resample_ns: int | None, written: Written) -> Conversion:
+    if is_foreign(source):
+        file = _foreign_bars(source, partial, timeframe, written)
+    else:
+        kind = kind_of(columns_in(source))
+        if kind is not DataKind.BARS:
+            return _write_table(source, partial, kind, resample_ns)
+        file = read_bars(source, timeframe=timeframe)
+    rows, before = len(file), file.facts.timeframe
+    left_out = 0
+    if resample_ns is not None and resample_ns != file.facts.timeframe_ns:
+        opens, longer = file.columns.open_ns, resampled(file, resample_ns)
+        used = (opens >= longer.facts.first_open_ns) & (opens < longer.facts.last_open_ns + resample_ns)
+        left_out, file = rows - int(used.sum()), longer
+    write_bars(file, partial)
+    facts = file.facts
+    return Conversion(
+        source=source.name,
+        source_sha256="",
+        source_rows=rows,
+        target=partial.name,
+        target_sha256="",
+        target_rows=len(file),
+        kind=DataKind.BARS,
+        timeframe=facts.timeframe,
+        made_from=f"bars of {before}",
+        left_out=left_out,
+        first_open_ns=facts.first_open_ns,
+        last_open_ns=facts.last_open_ns,
+        notes=facts.notes,
+        code=code_version(),
+    )
+
+
+def _foreign_bars(source: Path, partial: Path, timeframe: str | None, written: Written) -> BarFile:
+    """Through a Parquet file of our columns, so that there is one reader of bars, and one judge of them."""
+    table = read_foreign(source, written)
+    between = partial.with_name(partial.name + ".parquet")
+    try:
+        pa.parquet.write_table(table, between)
+        return read_bars(between, timeframe=timeframe)
+    except BadFile as trouble:
+        raise BadFile(trouble.fault, trouble.message.replace(str(between), str(source))) from None
+    finally:
+        between.unlink(missing_ok=True)
+
+
+def _write_table(source: Path, partial: Path, kind: DataKind, resample_ns: int | None) -> Conversion:
+    """Trades, rates and books keep their columns; only the form of the file changes."""
+    if resample_ns is not None:
+        raise BadFile(
+            FileFault.TIMEFRAME_UNKNOWN,
+            f"{source}: holds {kind}, and no bars to make longer: tapeline bars builds bars from trades",
+        )
+    table, _ = read_table(source)
+    if partial.suffix == ".csv":
+        pa.csv.write_csv(_as_text(table), partial, pa.csv.WriteOptions(quoting_style="needed"))
+    else:
+        pa.parquet.write_table(table, partial)
+    return Conversion(
+        source=source.name,
+        source_sha256="",
+        source_rows=table.num_rows,
+        target=partial.name,
+        target_sha256="",
+        target_rows=table.num_rows,
+        kind=kind,
+        timeframe="",
+        made_from=f"a table of {kind}",
+        left_out=0,
+        first_open_ns=None,
+        last_open_ns=None,
+        notes=(),
+        code=code_version(),
+    )
+
+
+def _as_text(table: Any) -> Any:
+    """Times as whole numbers: a CSV of ours says no time in words."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type):
+            whole = table.column(place).cast(pa.timestamp("ns", field.type.tz)).cast(pa.int64())
+            table = table.set_column(place, field.name, whole)
+    return table
+
+
+def _settle(path: Path) -> None:
+    """On the disk before it gets its name: a name that is there belongs to a whole file."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _write_manifest(path: Path, told: Conversion) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
