@@ -21,7 +21,8 @@ STRATEGY ?= ema_cross
 PARAMS ?= fast=10 slow=30
 SAMPLE := .tapeline/sample/BTCUSDT.csv
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
+# In the order of the files: the modules with the fewest tests take longest, and at the end one worker would do them alone.
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile

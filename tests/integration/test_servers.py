@@ -23,7 +23,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from tapeline_common import servers_nats
+from tapeline_common import servers, servers_nats
 from tapeline_common.servers import RunAs, ServerFailed, ServerNotInstalled, free_port, remembered_port, until
 from tapeline_common.servers_nats import (
     NatsServer,
@@ -72,6 +72,20 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+def test_no_port_is_given_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """However the draws fall, and also if it was given by a file: two programs of one stack never get the same."""
+    draws = iter([5, 5, 9, 9, 7, 5, 11])
+    monkeypatch.setattr(servers.secrets, "randbelow", lambda _: next(draws))
+    monkeypatch.setattr(servers, "_can_bind", lambda *_, **__: True)
+    monkeypatch.setattr(servers, "_given", set())
+    first, second = free_port(), free_port()
+    assert second - first == 4 * 16
+    (tmp_path / "port").write_text(str(first + 2 * 16))
+    assert remembered_port(tmp_path / "port") == first + 2 * 16
+    assert free_port() - first == 6 * 16
+    assert first % 16 == (servers._LOWEST_PORT + os.getpid() % 16) % 16
 
 
 @pytest.fixture

@@ -60,11 +60,24 @@ class RunAs:
     gid: int
 
 
+_SHARES = 16
+"""Parts of the range of ports. A process chooses from one of them, by its pid, because a port that is chosen is not
+listened on for seconds, and another stack that starts meanwhile would take it for free."""
+
+_given: set[int] = set()
+"""Ports that this process has chosen: whoever they are for may not listen yet."""
+
+
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on now, outside the range of outgoing connections."""
+    """A TCP port on 127.0.0.1 that nobody listens on now, outside the range of outgoing connections.
+
+    No port is given twice by one process.
+    """
+    shares = (_HIGHEST_PORT - _LOWEST_PORT) // _SHARES
     for _ in range(1000):
-        port = _LOWEST_PORT + secrets.randbelow(_HIGHEST_PORT - _LOWEST_PORT)
-        if _can_bind(port, reuse=False):
+        port = _LOWEST_PORT + _SHARES * secrets.randbelow(shares) + os.getpid() % _SHARES
+        if port not in _given and _can_bind(port, reuse=False):
+            _given.add(port)
             return port
     raise ServerFailed(f"no free TCP port between {_LOWEST_PORT} and {_HIGHEST_PORT} on {HOST}: free some")
 
@@ -87,6 +100,7 @@ def remembered_port(file: Path, wanted: int | None = None) -> int:
         text = file.read_text().strip()
         if not text.isdecimal() or not 0 < int(text) < 65536:
             raise ServerFailed(f"{file} holds {text!r}, which is no TCP port: delete the file to choose a new one")
+        _given.add(int(text))
         return int(text)
     port = free_port() if wanted is None else wanted
     file.parent.mkdir(parents=True, exist_ok=True)
