@@ -12,7 +12,7 @@ from tapeline_lab.bias.tables import Table, table_of
 from tapeline_lab.scenarios.markets import MARKETS, Market, recorded_part
 from tapeline_lab.scenarios.suite import judged
 from tapeline_marketdata.files import read_bars
-from tapeline_strategy.catalogue import find, installed
+from tapeline_strategy.catalogue import find, installed, origin
 
 DATA = Path(os.environ.get("TAPELINE_DATA") or Path(__file__).parents[2].parent / "shared" / "data")
 HOURS = DATA / "crypto" / "binance" / "1h" / "BTCUSDT_2017-08_2022-12.parquet"
@@ -22,7 +22,8 @@ pytestmark = [
     pytest.mark.skipif(not HOURS.is_file(), reason=f"no recorded hours at {HOURS} (set TAPELINE_DATA)"),
 ]
 
-KINDS = [kind for kind in installed() if find(kind).both is None]
+KINDS = [kind for kind in installed() if find(kind).both is None and origin(kind).startswith("tapeline-strategy ")]
+"""The built-in ones: what other tests add by hand is theirs."""
 DATED = [market for market in MARKETS if market.first is not None]
 
 

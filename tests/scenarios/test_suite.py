@@ -20,9 +20,10 @@ from tapeline_lab.scenarios.command import scenarios
 from tapeline_lab.scenarios.markets import MARKETS, find_market
 from tapeline_lab.scenarios.running import OnHalt
 from tapeline_lab.scenarios.suite import judged, stand_ins
-from tapeline_strategy.catalogue import find, installed
+from tapeline_strategy.catalogue import find, installed, origin
 
-KINDS = [kind for kind in installed() if find(kind).both is None]
+KINDS = [kind for kind in installed() if find(kind).both is None and origin(kind).startswith("tapeline-strategy ")]
+"""The built-in ones: what other tests add by hand is theirs."""
 
 SHORT = ("flash", "gaps", "dead", "delisting")
 LONG = tuple(market.name for market in MARKETS if market.name not in (*SHORT, "covid"))
