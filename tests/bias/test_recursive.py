@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests.bias.bars import market
 from tests.bias.clean import CLEAN
-from tests.bias.kinds import ALONE
+from tests.strategy_runs import ALONE
 
 from tapeline_lab.bias.findings import Kind
 from tapeline_lab.bias.recursive import RecursiveAnalysis, recursive_analysis

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from tests.bias.bars import market
-from tests.bias.kinds import ALONE
 from tests.gears import settings_of
+from tests.strategy_runs import ALONE
 
 from tapeline_common.settings import Settings
 from tapeline_lab.bias.findings import Kind

@@ -8,37 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.strategy_runs import NO_OPINION, Row, answers_of, random_bars
 
 from tapeline_common.events import Parameters
 from tapeline_strategy import ema_cross, momentum_breakout, trend_follow
 from tapeline_strategy.sdk import Strategy, validate
 
-Row = tuple[float, float, float, float, float]  # open, high, low, close, volume
 Naive = Callable[[Sequence[Row], Parameters], float]
 
-NO_OPINION = "no opinion"
 POISON: Row = (math.nan, math.inf, -math.inf, -1e300, math.nan)
-
-
-def random_bars(seed: int, count: int, *, grid: float = 0.01) -> list[Row]:
-    """A random walk. A coarse grid makes equal highs, lows and closes common, where comparisons go wrong."""
-    chance = np.random.default_rng(seed)
-    closes = np.maximum(100 + np.cumsum(chance.normal(0, 1, count)), 5)
-    rows = []
-    before = 100.0
-    for close in (round(float(c) / grid) * grid for c in closes):
-        high = max(before, close) + grid * int(chance.integers(0, 5))
-        low = min(before, close) - grid * int(chance.integers(0, 5))
-        rows.append((before, high, low, close, float(chance.integers(0, 20))))
-        before = close
-    return rows
-
-
-def targets(strategy: Strategy, parameters: Parameters, rows: Sequence[Row]) -> list[float | str]:
-    """What the strategy answers to each bar; no opinion as a word, so that lists compare."""
-    memory = strategy.start(parameters)
-    answers = [strategy.step(memory, *parameters.values(), *row) for row in rows]
-    return [NO_OPINION if math.isnan(answer) else answer for answer in answers]
 
 
 def naive_average(closes: Sequence[float], length: int) -> float:
@@ -125,7 +103,7 @@ def test_agrees_with_a_plain_implementation(
     parameters = validate(strategy, given_parameters)
     rows = random_bars(20260101, 300, grid=grid)
 
-    answers = targets(strategy, parameters, rows)
+    answers = answers_of(strategy, parameters, rows)
 
     expected = [naive(rows[: i + 1], parameters) for i in range(len(rows))]
     assert answers == [NO_OPINION if math.isnan(answer) else answer for answer in expected]
@@ -142,10 +120,10 @@ def test_the_future_changes_nothing(
     parameters = validate(strategy, given_parameters)
     rows = random_bars(seed, 80, grid=0.5)
 
-    whole = targets(strategy, parameters, rows)
+    whole = answers_of(strategy, parameters, rows)
 
-    assert targets(strategy, parameters, rows[:cut]) == whole[:cut]
-    assert targets(strategy, parameters, [*rows[:cut], POISON])[:cut] == whole[:cut]
+    assert answers_of(strategy, parameters, rows[:cut]) == whole[:cut]
+    assert answers_of(strategy, parameters, [*rows[:cut], POISON])[:cut] == whole[:cut]
 
 
 @pytest.mark.parametrize(("strategy", "naive", "given_parameters"), CASES)
@@ -156,7 +134,7 @@ def test_has_its_first_opinion_after_the_warm_up(
     parameters = validate(strategy, given_parameters)
     needed = strategy.warm_up(parameters)
 
-    answers = targets(strategy, parameters, random_bars(7, 100))
+    answers = answers_of(strategy, parameters, random_bars(7, 100))
 
     assert answers[: needed - 1] == [NO_OPINION] * (needed - 1)
     assert NO_OPINION not in answers[needed - 1 :]
@@ -199,8 +177,8 @@ def test_a_breakout_needs_its_volume() -> None:
     quiet: list[Row] = [(10.0, 11.0, 9.0, 10.0, 100.0)] * 3
     parameters = validate(momentum_breakout.STRATEGY, {"lookback": 3, "exit_lookback": 2, "volume_factor": 1.5})
 
-    taken = targets(momentum_breakout.STRATEGY, parameters, [*quiet, (10.0, 13.0, 10.0, 12.0, 150.0)])
-    left = targets(momentum_breakout.STRATEGY, parameters, [*quiet, (10.0, 13.0, 10.0, 12.0, 149.0)])
+    taken = answers_of(momentum_breakout.STRATEGY, parameters, [*quiet, (10.0, 13.0, 10.0, 12.0, 150.0)])
+    left = answers_of(momentum_breakout.STRATEGY, parameters, [*quiet, (10.0, 13.0, 10.0, 12.0, 149.0)])
 
     assert taken == [NO_OPINION] * 3 + [1.0]
     assert left == [NO_OPINION] * 3 + [0.0]
@@ -211,8 +189,8 @@ def test_a_breakout_does_not_look_at_its_own_bar() -> None:
     quiet: list[Row] = [(10.0, 11.0, 9.0, 10.0, 100.0)] * 3
     parameters = validate(momentum_breakout.STRATEGY, {"lookback": 3, "exit_lookback": 2})
 
-    assert targets(momentum_breakout.STRATEGY, parameters, [*quiet, (10.0, 20.0, 10.0, 11.0, 1.0)])[-1] == 0.0
-    assert targets(momentum_breakout.STRATEGY, parameters, [*quiet, (10.0, 20.0, 10.0, 11.01, 1.0)])[-1] == 1.0
+    assert answers_of(momentum_breakout.STRATEGY, parameters, [*quiet, (10.0, 20.0, 10.0, 11.0, 1.0)])[-1] == 0.0
+    assert answers_of(momentum_breakout.STRATEGY, parameters, [*quiet, (10.0, 20.0, 10.0, 11.01, 1.0)])[-1] == 1.0
 
 
 def test_a_stopped_trend_is_not_bought_again_until_it_makes_a_new_best() -> None:
@@ -221,15 +199,15 @@ def test_a_stopped_trend_is_not_bought_again_until_it_makes_a_new_best() -> None
     rows: list[Row] = [(close, close + 0.5, close - 0.5, close, 1.0) for close in closes]
     parameters = validate(trend_follow.STRATEGY, {"trend": 3, "atr": 1, "entry_atr": 0.1, "stop_atr": 0.5})
 
-    assert targets(trend_follow.STRATEGY, parameters, rows)[2:] == [0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+    assert answers_of(trend_follow.STRATEGY, parameters, rows)[2:] == [0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0]
 
 
 def test_without_short_a_trend_is_never_sold() -> None:
     """The same bars sold short with the parameter are left alone without it."""
     rows = random_bars(5, 400)
 
-    with_short = targets(trend_follow.STRATEGY, validate(trend_follow.STRATEGY, {"trend": 20, "short": True}), rows)
-    without = targets(trend_follow.STRATEGY, validate(trend_follow.STRATEGY, {"trend": 20}), rows)
+    with_short = answers_of(trend_follow.STRATEGY, validate(trend_follow.STRATEGY, {"trend": 20, "short": True}), rows)
+    without = answers_of(trend_follow.STRATEGY, validate(trend_follow.STRATEGY, {"trend": 20}), rows)
 
     assert -1.0 in with_short
     assert -1.0 not in without

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.e2e.test_stack import CONFIG as STACK_CONFIG
 from tests.lab_parity.sessions import write_bars
 
 from tapeline_common.control_request import Action, ControlRequest
@@ -28,41 +29,7 @@ from tapeline_lab.parity.runs import read_run
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
 
-CONFIG = """
-[run]
-name = "parity"
-seed = 5
-[feed]
-interval_ms = 20
-[[instrument]]
-name = "BTC/USDT"
-tick_size = "0.01"
-lot_size = "0.00001"
-[[instrument]]
-name = "ETH/USDT"
-tick_size = "0.01"
-lot_size = "0.0001"
-[regime]
-train_bars = 250
-refit_bars = 100000
-[[strategy]]
-name = "ema"
-kind = "ema_cross"
-instruments = ["BTC/USDT", "ETH/USDT"]
-size = "0.1"
-parameters = { fast = 3, slow = 8 }
-[[strategy]]
-name = "breakout"
-kind = "momentum_breakout"
-instruments = ["ETH/USDT"]
-size = "1"
-[[strategy.preset]]
-name = "quick"
-parameters = { lookback = 10, exit_lookback = 5 }
-[[strategy.preset]]
-name = "slow"
-parameters = { lookback = 20, exit_lookback = 10 }
-"""
+CONFIG = STACK_CONFIG.replace('"e2e"', '"parity"').replace("train_bars = 300", "train_bars = 250")
 PATIENCE_S = 120.0
 RICH_ENOUGH = (OrderFilled, PresetRewarded, ModelRegistered)
 """What the session must have seen before it ends: fills, rewarded presets, a fitted model."""

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.bias.kinds import ALONE
 from tests.gears import settings_of
+from tests.strategy_runs import ALONE
 
 from tapeline_lab.bias.leaks import fills_on_tape
 from tapeline_lab.bias.lookahead import lookahead_analysis

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from tests.scenarios.runs import settings
+from tests.strategy_runs import ALONE
 
 from tapeline_lab.bias.tables import Table, table_of
 from tapeline_lab.scenarios.markets import MARKETS, Market, recorded_part
 from tapeline_lab.scenarios.suite import judged
 from tapeline_marketdata.files import read_bars
-from tapeline_strategy.catalogue import find, installed, origin
 
 DATA = Path(os.environ.get("TAPELINE_DATA") or Path(__file__).parents[2].parent / "shared" / "data")
 HOURS = DATA / "crypto" / "binance" / "1h" / "BTCUSDT_2017-08_2022-12.parquet"
@@ -22,8 +22,6 @@ pytestmark = [
     pytest.mark.skipif(not HOURS.is_file(), reason=f"no recorded hours at {HOURS} (set TAPELINE_DATA)"),
 ]
 
-KINDS = [kind for kind in installed() if find(kind).both is None and origin(kind).startswith("tapeline-strategy ")]
-"""The built-in ones: what other tests add by hand is theirs."""
 DATED = [market for market in MARKETS if market.first is not None]
 
 
@@ -42,7 +40,7 @@ def part(hours: Table, market: Market) -> Table:
     "market",
     [pytest.param(each, marks=() if each.name == "covid" else pytest.mark.slow, id=each.name) for each in DATED],
 )
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALONE)
 def test_every_strategy_holds_every_rule(kind: str, market: Market, hours: Table) -> None:
     assert judged(settings(kind), market, [part(hours, market)], is_recorded=True).broken == {}
 

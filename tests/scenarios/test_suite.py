@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from tests.scenarios.runs import CASH, PRICE, settings, tape_of
+from tests.strategy_runs import ALONE
 
 from tapeline_common.events import FlattenRequested, LimitBreached, OrderFilled, TradingHalted
 from tapeline_common.settings import RiskTable
@@ -20,10 +21,6 @@ from tapeline_lab.scenarios.command import scenarios
 from tapeline_lab.scenarios.markets import MARKETS, find_market
 from tapeline_lab.scenarios.running import OnHalt
 from tapeline_lab.scenarios.suite import judged, stand_ins
-from tapeline_strategy.catalogue import find, installed, origin
-
-KINDS = [kind for kind in installed() if find(kind).both is None and origin(kind).startswith("tapeline-strategy ")]
-"""The built-in ones: what other tests add by hand is theirs."""
 
 SHORT = ("flash", "gaps", "dead", "delisting")
 LONG = tuple(market.name for market in MARKETS if market.name not in (*SHORT, "covid"))
@@ -39,26 +36,26 @@ def outcomes_of(kind: str, names: tuple[str, ...]) -> dict[str, dict[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALONE)
 def test_every_strategy_holds_every_rule_in_short_markets(kind: str) -> None:
     """Flash crash, outages, silence, delisting."""
     assert outcomes_of(kind, SHORT) == {name: {} for name in SHORT}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALONE)
 def test_every_strategy_holds_every_rule_in_the_crash(kind: str) -> None:
     assert outcomes_of(kind, ("covid",)) == {"covid": {}}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALONE)
 def test_every_strategy_holds_every_rule_in_long_markets(kind: str) -> None:
     """Bull and bear markets of months."""
     assert outcomes_of(kind, LONG) == {name: {} for name in LONG}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALONE)
 def test_every_strategy_holds_every_rule_when_trading_resumes_each_day(kind: str) -> None:
     """Breakers are tried again and again: after each halt for the day's loss trading goes on tomorrow."""
     told, market = settings(kind), find_market("covid")

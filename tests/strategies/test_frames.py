@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from tests.strategies.test_kinds import random_bars
+from tests.strategy_runs import random_bars
 
 from tapeline_common.events import ParameterValue, StrategyConfigured, TradeDeclined
 from tapeline_common.testing import given

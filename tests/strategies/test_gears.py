@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from tests.gears import assert_same, file_of, finished_in_both, in_kernel, in_loop, settings_of
-from tests.strategies.test_kinds import GIVEN, random_bars
+from tests.strategies.test_kinds import GIVEN
+from tests.strategy_runs import random_bars
 
 from tapeline_backtest import compiled, kernel
 from tapeline_backtest.kernel import KernelFault, KernelRefused

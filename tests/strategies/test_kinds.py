@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -11,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.strategies import naive
 from tests.strategies.naive import Row
+from tests.strategy_runs import NO_OPINION, answers_of, random_bars, worded
 
 from tapeline_common.events import Parameters
 from tapeline_strategy import catalogue
 from tapeline_strategy.sdk import ParameterInvalid, Strategy, validate
 
-NO_OPINION = "no opinion"
 POISON: Row = (math.nan, math.inf, -math.inf, -1e300, math.nan)
 SMALL_CHART = {"tenkan": 3, "kijun": 7, "senkou": 14, "displacement": 6}
 
@@ -54,30 +53,6 @@ GIVEN: list[tuple[str, Parameters]] = [
 CASES = [pytest.param(catalogue.find(kind), given, id=f"{kind}-{index}") for index, (kind, given) in enumerate(GIVEN)]
 ELSEWHERE = ("ema_cross", "momentum_breakout", "trend_follow", "pairs_reversion")
 """Tried in tests/cores/test_strategy_kinds.py, and the pair in test_pairs.py."""
-
-
-def random_bars(seed: int, count: int, *, grid: float = 0.01) -> list[Row]:
-    """A random walk. A coarse grid makes equal highs, lows and closes common, where comparisons go wrong."""
-    chance = np.random.default_rng(seed)
-    closes = np.maximum(100 + np.cumsum(chance.normal(0, 1, count)), 5)
-    rows = []
-    before = 100.0
-    for close in (round(float(c) / grid) * grid for c in closes):
-        high = max(before, close) + grid * int(chance.integers(0, 5))
-        low = min(before, close) - grid * int(chance.integers(0, 5))
-        rows.append((before, high, low, close, float(chance.integers(0, 20))))
-        before = close
-    return rows
-
-
-def answers_of(strategy: Strategy, parameters: Parameters, rows: Sequence[Row]) -> list[float | str]:
-    """What the strategy answers to each bar; no opinion as a word, so that lists compare."""
-    memory = strategy.start(parameters)
-    return worded([strategy.step(memory, *parameters.values(), *row) for row in rows])
-
-
-def worded(answers: Sequence[float]) -> list[float | str]:
-    return [NO_OPINION if math.isnan(answer) else answer for answer in answers]
 
 
 @pytest.mark.parametrize(("strategy", "given_parameters"), CASES)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from tests.strategies.test_kinds import random_bars
+from tests.strategy_runs import random_bars
 
 from tapeline_backtest.command import backtest
 from tapeline_common import strategy_folders

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,6 +29,20 @@ def fail(message: str, code: int) -> NoReturn:
     """End the command with one message on standard error."""
     click.echo(message, err=True)
     sys.exit(code)
+
+
+def counted_line(what: str) -> Callable[[int, int], None] | None:
+    """A line that counts up and is overwritten on a terminal; nothing where a program or a file takes standard error.
+
+    It is told how many of how many are done.
+    """
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, total: int) -> None:
+        click.echo(f"\r{done:>12,} of {total:,} {what}", nl=done >= total, err=True)
+
+    return show
 
 
 def time_text(time_ns: int) -> str:

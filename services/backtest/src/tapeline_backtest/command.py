@@ -22,6 +22,7 @@ from tapeline_backtest.recording import recording
 from tapeline_backtest.report import Report, Run, report
 from tapeline_backtest.runner import Finished, Progress, run_blocks, run_loop
 from tapeline_common.calendars import session_openings
+from tapeline_common.commands_shared import counted_line
 from tapeline_common.events import Parameters
 from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_USAGE
 from tapeline_common.opening import Opening, instrument_id, opening_facts
@@ -249,14 +250,9 @@ def end(message: str, code: int) -> NoReturn:
 
 
 def _progress(total: int) -> Progress | None:
-    """A line that is overwritten on a terminal; nothing where a program or a file takes standard error."""
-    if not sys.stderr.isatty():
-        return None
-
-    def show(said: int) -> None:
-        click.echo(f"\r{min(said, total):>12,} of {total:,} bars", nl=said >= total, err=True)
-
-    return show
+    """Bars done; it is told of outside facts, a few of which are no bars."""
+    show = counted_line("bars")
+    return None if show is None else lambda said: show(min(said, total), total)
 
 
 # ---- settings ----------------------------------------------------------------------------------------------------

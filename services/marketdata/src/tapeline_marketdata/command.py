@@ -5,15 +5,13 @@ Bad input ends with one message and exit code 4; exit code 1 means that the resu
 
 from __future__ import annotations
 
-import sys
-
 import click
 import msgspec
 
-from tapeline_common.commands_shared import as_json, fail, time_text, write_json
+from tapeline_common.commands_shared import as_json, counted_line, fail, time_text, write_json
 from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR
 from tapeline_marketdata.bar_rules import parse_rule
-from tapeline_marketdata.built_bars import BuiltBars, Progress, build_bars, write_bars
+from tapeline_marketdata.built_bars import BuiltBars, build_bars, write_bars
 from tapeline_marketdata.columns import BadFile, file_digest
 from tapeline_marketdata.timeframe import UnknownTimeframe
 
@@ -50,7 +48,7 @@ class Built(msgspec.Struct, frozen=True):
 def bars(trades: str, rule: str, out: str | None, to_json: bool) -> None:
     """Build bars from a Parquet or CSV file of trades."""
     try:
-        file = build_bars(trades, parse_rule(rule), progress=_progress(to_json))
+        file = build_bars(trades, parse_rule(rule), progress=None if to_json else counted_line("trades"))
         if out is not None:
             write_bars(file, out)
         built = _built(trades, rule, out, file)
@@ -88,14 +86,3 @@ def _built(trades: str, rule: str, out: str | None, file: BuiltBars) -> Built:
         out=out,
         notes=facts.notes,
     )
-
-
-def _progress(to_json: bool) -> Progress | None:
-    """A line that is overwritten on a terminal; nothing where a program reads."""
-    if to_json or not sys.stderr.isatty():
-        return None
-
-    def show(taken: int, total: int) -> None:
-        click.echo(f"\r{taken:>12,} of {total:,} trades", nl=taken >= total, err=True)
-
-    return show

@@ -6,15 +6,13 @@ Exit codes are the shared ones: 2 the call is wrong, 3 nothing runs, 4 the tape 
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from tapeline_backtest.session import Session
 from tapeline_backtest.session_reading import NothingRecorded, read_session
-from tapeline_common.commands_shared import as_json, fail, write_json
+from tapeline_common.commands_shared import as_json, counted_line, fail, write_json
 from tapeline_common.exits import (
     EXIT_CONFIGURATION,
     EXIT_ERROR,
@@ -106,7 +104,7 @@ def _read(run: Path | None, data: Path) -> Session:
 
     async def reading() -> Session:
         async with tape_of(run, data) as (tape, _place):
-            return await read_session(tape, progress=_progress())
+            return await read_session(tape, progress=counted_line("facts"))
 
     try:
         return asyncio.run(reading())
@@ -120,14 +118,3 @@ def _read(run: Path | None, data: Path) -> Session:
         fail(f"the ledger did not answer in time: {trouble}", EXIT_TIMEOUT)
     except KeyboardInterrupt:
         fail("interrupted: nothing was written", INTERRUPTED)
-
-
-def _progress() -> Callable[[int, int], None] | None:
-    """A line that is overwritten on a terminal; nothing where a program or a file takes standard error."""
-    if not sys.stderr.isatty():
-        return None
-
-    def show(position: int, head: int) -> None:
-        click.echo(f"\r{position:>12,} of {head:,} facts", nl=position >= head, err=True)
-
-    return show

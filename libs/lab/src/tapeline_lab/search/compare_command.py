@@ -5,8 +5,6 @@ Every contender is run on the same bars, so that rows can be compared. Exit code
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -225,11 +223,12 @@ def _hold(account: Account, where: StudyGround, year: int, seed: int) -> Contend
 
 
 def interval(returns: Floats, year: int, seed: int) -> tuple[float | None, float | None]:
-    """95 % of the bootstrapped Sharpe ratios of these returns; nothing where those statistics are not installed."""
-    if importlib.util.find_spec("tapeline_lab.validity") is None or len(returns) < LEAST_DAYS or not np.ptp(returns):
+    """95 % of the bootstrapped Sharpe ratios of these returns; nothing where they are too few or all the same."""
+    if len(returns) < LEAST_DAYS or not np.ptp(returns):
         return None, None
-    validity = importlib.import_module("tapeline_lab.validity")
-    found = validity.bootstrap_interval(returns, "sharpe", seed=seed, periods_per_year=float(year))
+    from tapeline_lab.validity import bootstrap_interval
+
+    found = bootstrap_interval(returns, "sharpe", seed=seed, periods_per_year=float(year))
     return float(found.low), float(found.high)
 
 
