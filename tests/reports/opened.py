@@ -81,7 +81,7 @@ FAINT = """(() => {
   return [...found];
 })()"""
 
-WIDE = """[...document.querySelectorAll("main, section, .tile, .tile b, h1, p, li")]
+WIDE = """[...document.querySelectorAll("main, section, .scroll, .tile, .tile b, h1, p, li")]
   .filter((one) => one.scrollWidth > one.clientWidth + 1 && getComputedStyle(one).display !== "inline")
   .map((one) => one.textContent.trim().slice(0, 40))"""
 
