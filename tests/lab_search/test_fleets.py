@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -240,9 +241,22 @@ def test_workers_that_do_not_answer_are_not_waited_for(monkeypatch: pytest.Monke
 def test_a_named_cluster_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody else's cluster is not started, and nothing is started instead of it."""
     away = RayDouble(1)
-    with pytest.raises(FleetFailed, match=r"no cluster answers at RAY_ADDRESS=10\.0\.0\.1:6379"):
-        started(monkeypatch, away, "10.0.0.1:6379")
-    assert away.calls == ["init 10.0.0.1:6379"]
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        address = f"127.0.0.1:{there.getsockname()[1]}"
+        with pytest.raises(FleetFailed, match=f"no cluster answers at RAY_ADDRESS={address}"):
+            started(monkeypatch, away, address)
+    assert away.calls == [f"init {address}"]
+
+
+def test_nobody_at_the_named_address_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray would ask there for minutes; what it resolves itself is left to it."""
+    nobody, auto = RayDouble(0), RayDouble(0)
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        address = f"127.0.0.1:{gone.getsockname()[1]}"
+    with pytest.raises(FleetFailed, match=f"no cluster answers at RAY_ADDRESS={address}"):
+        started(monkeypatch, nobody, address)
+    started(monkeypatch, auto, "auto")
+    assert (nobody.calls, auto.calls) == ([], ["init auto"])
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,6 +21,9 @@ from tapeline_marketdata.columns import BadFile
 TRIES = 4
 """How often a cluster of our own is started. Ray's node gives each of its two Python helpers fifteen seconds to come up
 and cannot be told otherwise; a machine that is busy needs longer the first time, when their code is read from disk."""
+
+KNOCK_S = 10
+"""How long the cluster that RAY_ADDRESS names may take to accept a connection."""
 
 WORKER_S = 120
 """How long the first worker of a cluster of our own may take to answer."""
@@ -52,6 +56,7 @@ class RayFleet:
 
     def _join(self, address: str) -> None:
         try:
+            _knock(address)
             self._ray.init(address=address, **QUIETLY)
         except Exception as trouble:  # Ray raises nothing more exact for a cluster that does not answer.
             raise FleetFailed(f"--on ray: no cluster answers at RAY_ADDRESS={address} ({trouble})") from trouble
@@ -107,6 +112,13 @@ class RayFleet:
 
 
 QUIETLY: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+
+
+def _knock(address: str) -> None:
+    """Raises ``OSError`` if nothing listens at HOST:PORT; Ray itself would ask for minutes. `auto` is left to Ray."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
 
 
 def is_there() -> bool:
