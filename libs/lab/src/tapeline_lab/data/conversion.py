@@ -7,7 +7,6 @@ from by its digest.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from tapeline_common.version import code_version
+from tapeline_common.whole_file import whole_file, write_whole
 from tapeline_lab.data.foreign import Written, is_foreign, read_foreign
 from tapeline_lab.data.kinds import DataKind, kind_of
 from tapeline_lab.search.resample import resampled
@@ -84,17 +84,12 @@ def convert(
     if not replaces and (target.exists() or manifest.exists()):
         raise TargetExists(f"{target} or its manifest is there already: name another file, or say --force")
     digest = file_digest(source)
-    partial = target.with_name(f".{target.stem}.partial{target.suffix.lower()}")
-    try:
+    with whole_file(target) as partial:
         told = _write(source, partial, timeframe, resample_ns, written)
         told = msgspec.structs.replace(
             told, source_sha256=digest, target=target.name, target_sha256=file_digest(partial)
         )
-        _settle(partial)
-        partial.replace(target)
-        _write_manifest(manifest, told)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(manifest, msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n")
     return told
 
 
@@ -153,7 +148,7 @@ def _write_table(source: Path, partial: Path, kind: DataKind, resample_ns: int |
             f"{source}: holds {kind}, and no bars to make longer: tapeline bars builds bars from trades",
         )
     table, _ = read_table(source)
-    if partial.suffix == ".csv":
+    if partial.suffix.lower() == ".csv":
         pa.csv.write_csv(_as_text(table), partial, pa.csv.WriteOptions(quoting_style="needed"))
     else:
         pa.parquet.write_table(table, partial)
@@ -182,18 +177,3 @@ def _as_text(table: Any) -> Any:
             whole = table.column(place).cast(pa.timestamp("ns", field.type.tz)).cast(pa.int64())
             table = table.set_column(place, field.name, whole)
     return table
-
-
-def _settle(path: Path) -> None:
-    """On the disk before it gets its name: a name that is there belongs to a whole file."""
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-
-
-def _write_manifest(path: Path, told: Conversion) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
