@@ -12,9 +12,9 @@ from tests.strategy_runs import ALONE
 
 from tapeline_lab.bias.leaks import fills_on_tape
 from tapeline_lab.bias.lookahead import lookahead_analysis
-from tapeline_lab.bias.subjects import strategy_subject
 from tapeline_lab.bias.tables import Table, table_of
 from tapeline_lab.bias.tapes import facts_of, tape_subject
+from tapeline_lab.bias.traces import strategy_subject
 from tapeline_marketdata.files import read_bars
 from tapeline_strategy.catalogue import find
 from tapeline_strategy.sdk import validate
