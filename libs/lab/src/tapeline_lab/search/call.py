@@ -33,7 +33,7 @@ from tapeline_lab.search.conduct import Conducted, Plan, Progress, RecordDiffers
 from tapeline_lab.search.fleet import Fleet, FleetFailed, local
 from tapeline_lab.search.objectives import Objective
 from tapeline_lab.search.record import Folder, Record, StudyRefused, Trial, Unrecorded, write_summary
-from tapeline_lab.search.space import GridInvalid, Space, space_of, values_of
+from tapeline_lab.search.space import GridInvalid, Space, settled_by, space_of, values_of
 from tapeline_marketdata.columns import BadFile, file_digest
 from tapeline_marketdata.files import BarFile
 from tapeline_marketdata.timeframe import UnknownTimeframe
@@ -95,6 +95,11 @@ ACCOUNT_OPTIONS = (
     ),
     click.option("--instrument", "names", multiple=True, help="Name such as BTC/USD for each --data, in order."),
     click.option("--period", "periods", type=PeriodType(), multiple=True, help="Only these bars, in UTC; repeatable."),
+    click.option(
+        "--warm-up", type=click.IntRange(min=0),
+        help="Bars heard before a part of the data, without trading, where there are so many; what the slowest setting"
+        " takes to settle unless given.",
+    ),
     click.option(
         "-i", "--timeframe", "timeframes", multiple=True,
         help="Bars to decide on, made of the file's if those are shorter; repeatable.",
@@ -252,7 +257,13 @@ def _meant(strategies: Sequence[Strategy], name: str) -> list[int]:
     return meant or [0]
 
 
-def whole_grounds(account: Account, periods: Sequence[Period]) -> list[Ground]:
+def heard_before(call: Mapping[str, Any], spaces: Sequence[Space]) -> int:
+    """Bars that a trial hears before the bars it trades on, so that it does not matter where these begin."""
+    given: int | None = call["warm_up"]
+    return max((settled_by(space) for space in spaces), default=0) if given is None else given
+
+
+def whole_grounds(account: Account, periods: Sequence[Period], heard: int) -> list[Ground]:
     """Every file in every period, in the order of the call. Raises ``ConfigurationInvalid``."""
     found = []
     for index, bars in enumerate(account.bars):
@@ -260,7 +271,7 @@ def whole_grounds(account: Account, periods: Sequence[Period]) -> list[Ground]:
             first, stop = np.searchsorted(bars.columns.open_ns, (period.from_ns, period.to_ns)).tolist()
             if first == stop:
                 raise ConfigurationInvalid(f"{account.files[index].path}: no bar opens in that --period")
-            found.append(Ground(index, first, stop))
+            found.append(Ground(index, first, stop, min(heard, first)))
     return found
 
 
