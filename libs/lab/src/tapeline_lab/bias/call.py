@@ -16,7 +16,6 @@ from tapeline_common.events import Parameters
 from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_OK
 from tapeline_common.settings import ConfigurationInvalid, Settings
 from tapeline_common.wiring import checked
-from tapeline_lab.bias.lookahead import Progress
 from tapeline_lab.bias.subjects import PipelineUnknown, Subject, find_pipeline
 from tapeline_lab.bias.tables import Frame, Table, panel_of, table_of
 from tapeline_lab.bias.traces import joined, strategy_subject
@@ -166,14 +165,3 @@ def alone(settings: Settings, name: str) -> Settings:
         msgspec.structs.replace(one, instruments=(name,)) for one in settings.strategy if name in one.instruments
     )
     return msgspec.structs.replace(settings, instrument=tables, strategy=strategies)
-
-
-def progress_of(title: str) -> Progress | None:
-    """A line that is overwritten on a terminal; nothing where a program or a file takes standard error."""
-    if not sys.stderr.isatty():
-        return None
-
-    def show(done: int, total: int) -> None:
-        click.echo(f"\r{title}: {done:>6,} of {total:,} runs", nl=done >= total, err=True)
-
-    return show

@@ -11,12 +11,13 @@ from typing import Any
 import click
 import msgspec
 
-from tapeline_lab.bias.call import Called, asked, called, conclude, of_a_subject, pipeline_of, progress_of
+from tapeline_lab.bias.call import Called, asked, called, conclude, of_a_subject, pipeline_of
 from tapeline_lab.bias.findings import Analysis
 from tapeline_lab.bias.lookahead import CUTS, EVENT_CUTS, lookahead_analysis
 from tapeline_lab.bias.subjects import Subject
 from tapeline_lab.bias.suite import examine
 from tapeline_lab.bias.tables import Table, panel_of, table_of, with_features
+from tapeline_lab.progress import time_left
 
 BARS = 5_000
 """Bars that are looked at unless said otherwise: a leak shows in any of them."""
@@ -84,5 +85,5 @@ def _how(subject: Subject, call: dict[str, Any]) -> dict[str, Any]:
         "event_cuts": call["trade_cuts"],
         "seed": call["seed"],
         "tolerance": call["tolerance"],
-        "progress": progress_of(subject.name),
+        "progress": time_left(title=f"{subject.name}:"),
     }

@@ -18,9 +18,9 @@ import msgspec
 import numpy as np
 
 from tapeline_lab.bias.findings import Finding, Kind
-from tapeline_lab.bias.lookahead import Progress
 from tapeline_lab.bias.subjects import Subject
 from tapeline_lab.bias.tables import INSTRUMENT, TIME, Column, Output, Table, checked, output_of, relative_difference
+from tapeline_lab.progress import Progress
 
 STARTUPS = (199, 399, 499, 999, 1999)
 """Bars before the moment at which the shortened runs begin."""

@@ -10,10 +10,11 @@ from typing import Any
 
 import click
 
-from tapeline_lab.bias.call import asked, called, conclude, of_a_subject, pipeline_of, progress_of
+from tapeline_lab.bias.call import asked, called, conclude, of_a_subject, pipeline_of
 from tapeline_lab.bias.recursive import STARTUPS, TOLERANCE, RecursiveAnalysis, recursive_analysis
 from tapeline_lab.bias.subjects import Subject
 from tapeline_lab.bias.tables import Table, table_of
+from tapeline_lab.progress import time_left
 from tapeline_strategy.sdk import settles_after
 
 BARS = 5_000
@@ -68,5 +69,5 @@ def _examined(subject: Subject, table: Table, declared: int | None, call: dict[s
         startups=call["startups"],
         tolerance=call["tolerance"],
         seed=call["seed"],
-        progress=progress_of(subject.name),
+        progress=time_left(title=f"{subject.name}:"),
     )

@@ -12,9 +12,10 @@ import click
 import msgspec
 import numpy as np
 
-from tapeline_lab.bias.call import alone, called, conclude, of_a_subject, pipeline_of, progress_of
+from tapeline_lab.bias.call import alone, called, conclude, of_a_subject, pipeline_of
 from tapeline_lab.bias.significance import BLOCK, DRAWS, SERIES, Performer, Significance, significance
 from tapeline_lab.bias.tables import TIME, Table, table_of
+from tapeline_lab.progress import time_left
 from tapeline_strategy.catalogue import find
 from tapeline_strategy.sdk import validate
 
@@ -71,5 +72,5 @@ def _tested(performer: Performer, table: Table, call: dict[str, Any]) -> Signifi
         draws=call["draws"],
         block=call["block"],
         seed=call["seed"],
-        progress=progress_of(performer.name),
+        progress=time_left(title=f"{performer.name}:"),
     )
