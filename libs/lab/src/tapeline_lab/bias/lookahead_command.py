@@ -11,6 +11,7 @@ from typing import Any
 import click
 import msgspec
 
+from tapeline_common.settings import Settings
 from tapeline_lab.bias.call import Called, asked, called, conclude, of_a_subject, pipeline_of
 from tapeline_lab.bias.findings import Analysis
 from tapeline_lab.bias.lookahead import CUTS, EVENT_CUTS, lookahead_analysis
@@ -35,7 +36,12 @@ TAPE_BARS = 1_000
     help="Cuts at bars where a signal or a trade is.",
 )  # fmt: skip
 @click.option("--bars", type=click.IntRange(min=3), default=BARS, show_default=True, help="Only the last so many bars.")
-@click.option("--tape/--no-tape", default=True, show_default=True, help="Whole tapes too, on the last 1,000 bars.")
+@click.option(
+    "--tape/--no-tape",
+    default=True,
+    show_default=True,
+    help="Whole tapes too, on the last 1,000 bars, or as many as two regime models take.",
+)
 @click.option(
     "--tolerance", type=click.FloatRange(min=0.0), default=0.0, show_default=True,
     help="Relative difference let pass; 0 compares bits.",
@@ -62,11 +68,17 @@ def _strategy(call: dict[str, Any]) -> list[Analysis]:
     return found
 
 
+def tape_bars(settings: Settings) -> int:
+    """Bars of a whole tape: with regimes so many that a second model is trained on it."""
+    regime = settings.regime
+    return max(TAPE_BARS, regime.train_bars + 2 * regime.refit_bars) if regime.enabled else TAPE_BARS
+
+
 def _tape(run: Called, call: dict[str, Any]) -> Analysis:
     from tapeline_lab.bias.leaks import fills_on_tape
     from tapeline_lab.bias.tapes import facts_of, tape_subject
 
-    table = run.table(min(call["bars"], TAPE_BARS))
+    table = run.table(min(call["bars"], tape_bars(run.settings)))
     subject = tape_subject(run.settings)
     analysis = _examined(subject, table, call)
     facts = [recorded.fact for recorded in facts_of(run.settings, table)]
