@@ -150,7 +150,7 @@ def test_instruments_and_periods_are_accounts_of_their_own(file: Path, other: Pa
         "2000-01-01..",
     )
 
-    found = swept(*grid, *COSTS)
+    found = swept(*grid, *COSTS, "--warm-up", "0")
 
     assert found["runs"] == 8
     assert [row["bars"] for row in found["results"]].count(600) == 4
@@ -160,6 +160,18 @@ def test_instruments_and_periods_are_accounts_of_their_own(file: Path, other: Pa
         if (row["instrument"], row["bars"], row["parameters"]["fast"]) == ("BTC/USD", 600, 10)
     ]
     assert {name: same[name] for name in EXACT} == {name: alone[name] for name in EXACT}
+
+
+def test_where_a_period_begins_does_not_matter(file: Path, tmp_path: Path) -> None:
+    """Its trades are those of a run that began long before it: bars before a period settle what is slow."""
+    columns = read_bars(file).columns
+    since, later = (iso(int(columns.open_ns[row])) for row in (350, 750))
+    call = ("-p", "fast=4", "-p", "slow=30", "--data", str(file), *COSTS)
+    (warm,) = swept(*call, "--period", f"{since}..{later}")["results"]
+    (longer,) = swept(*call, "--period", f"{since}..{later}", "--warm-up", "300")["results"]
+    (cold,) = swept(*call, "--period", f"{since}..{later}", "--warm-up", "0")["results"]
+    assert warm == longer
+    assert warm != cold
 
 
 def iso(time_ns: int) -> str:

@@ -21,6 +21,8 @@ from tapeline_lab.search.bench import DAY_NS
 from tapeline_lab.search.walk_forward import FoldsInvalid, Schedule, even_schedule, folds_of, t_statistic
 from tapeline_lab.search.walk_forward_command import walk_forward
 from tapeline_marketdata.files import read_bars
+from tapeline_strategy.catalogue import find
+from tapeline_strategy.sdk import settles_after
 
 HOUR_NS = 3_600_000_000_000
 GRID = ("-p", "fast=3,6,12", "-p", "slow=20,40")
@@ -66,15 +68,16 @@ def walked(*arguments: str, strategy: str = "ema_cross") -> dict[str, Any]:
     test=st.integers(1, 10),
     purge=st.integers(0, 30),
     is_anchored=st.booleans(),
-    warm_up=st.none() | st.integers(0, 200),
+    warm_up=st.integers(0, 400),
+    hears_training=st.booleans(),
 )
 def test_folds_never_overlap_their_tests(
-    days: int, offset: int, train: int, test: int, purge: int, is_anchored: bool, warm_up: int | None
+    days: int, offset: int, train: int, test: int, purge: int, is_anchored: bool, warm_up: int, hears_training: bool
 ) -> None:
     """Every training ends the purge before its test; tests follow each other; whole days; warm-up is in the past."""
     open_ns = np.arange(offset, days * 24, dtype=np.int64) * HOUR_NS
     try:
-        found = folds_of(open_ns, Schedule(train, test, is_anchored, purge, warm_up), 0)
+        found = folds_of(open_ns, Schedule(train, test, is_anchored, purge, warm_up, hears_training), 0)
     except FoldsInvalid:
         assert train * 24 <= purge or train + test > days - (offset > 0)
         return
@@ -86,8 +89,9 @@ def test_folds_never_overlap_their_tests(
         assert 0 <= outside.warm_up_bars <= outside.first
         assert open_ns[outside.first] % DAY_NS == 0
         assert outside.stop - outside.first == test * 24
-        expected = outside.first - inside.first if warm_up is None else min(warm_up, outside.first)
-        assert outside.warm_up_bars == expected
+        expected = max(warm_up, outside.first - inside.first) if hears_training else warm_up
+        assert outside.warm_up_bars == min(expected, outside.first)
+        assert inside.warm_up_bars == min(warm_up, inside.first)
     for (_, before), (_, after) in pairwise(pairs):
         assert before.stop == after.first
     starts = {inside.first for inside, _ in pairs}
@@ -99,7 +103,7 @@ def test_a_number_of_folds_is_that_many() -> None:
     open_ns = np.arange(0, 100 * 24, dtype=np.int64) * HOUR_NS
     for folds in (1, 3, 7, 98):
         train, test = even_schedule(open_ns, folds)
-        assert len(folds_of(open_ns, Schedule(train, test, False, 0, None), 0)) == 2 * folds
+        assert len(folds_of(open_ns, Schedule(train, test, False, 0, 0), 0)) == 2 * folds
     with pytest.raises(FoldsInvalid, match="99 folds need at least 101 days, the bars span 100"):
         even_schedule(open_ns, 99)
 
@@ -165,6 +169,19 @@ def test_a_test_begins_warm(tmp_path: Path, file: Path) -> None:
     for ground in tests:
         one, other = (next(t for t in trials if t.ground == ground) for trials in (warm, cold))
         assert one.figures.exposure_share > other.figures.exposure_share
+
+
+def test_a_short_training_settles_on_the_bars_before_it(tmp_path: Path, file: Path) -> None:
+    """A slow average hears more than its training, before the training and before the test; the record says so."""
+    call = ("-p", "fast=6", "-p", "slow=60,90", "--data", str(file), "--train", "4d", "--test", "4d")
+    walked(*call, "--study", str(tmp_path / "study"))
+    settled = settles_after(find("ema_cross"), {"fast": 6, "slow": 90})
+    study = load(tmp_path / "study")
+    first_ns = study.grounds[0].first_open_ns
+    for ground in study.grounds:
+        there = (ground.first_open_ns - first_ns) // HOUR_NS
+        assert ground.warm_up_bars == min(settled, there)
+    assert study.grounds[-1].warm_up_bars == settled > 4 * 24
 
 
 def test_efficiency_of_a_loss_is_undefined(tmp_path: Path, file: Path) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from tests.reports.samples import small_run
 
-from tapeline_lab.reports import judgement
 from tapeline_lab.reports.checks import Grid
 from tapeline_lab.reports.extras import Fold
 from tapeline_lab.reports.judgement import StudyUnusable, folds_of, grid_of, judge, surface_of
@@ -102,17 +101,15 @@ def test_the_folds_of_a_walk() -> None:
     assert folds_of(Study(trials, [Ground("WHOLE", -1)])) is None
 
 
-def test_what_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without validity and search there is no verdict, no fan and no surface, and nothing fails."""
-    monkeypatch.setattr(judgement, "find_spec", lambda _name: None)
+def test_a_folder_that_holds_no_study_is_refused(tmp_path: Path) -> None:
+    """With its name."""
     session = small_run().session
-    assert judge(session, daily(session), None, is_drawn=True) == judgement.Judgement()
-    with pytest.raises(StudyUnusable, match="not installed"):
-        judge(session, daily(session), Path("study"), is_drawn=False)
+    with pytest.raises(StudyUnusable, match=str(tmp_path)):
+        judge(session, daily(session), tmp_path, is_drawn=False)
 
 
 def test_too_few_days_are_not_judged() -> None:
-    """Three days support no verdict and no resampling, whatever is installed."""
+    """Three days support no verdict and no resampling."""
     session = small_run().session
     found = judge(session, daily(session), None, is_drawn=True)
     assert (found.verdict, found.extras.fan) == (None, None)

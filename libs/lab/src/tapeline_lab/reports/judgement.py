@@ -1,13 +1,11 @@
 """What the rest of the laboratory says about a run: the verdict on the evidence, the fan of other histories, a study.
 
-The only place of reports that asks other parts. Each is asked if it is installed and if the run has days enough for
-it; what is missing is left out of the report. A study is counted: its trials are how often luck had a chance.
+The only place of reports that asks other parts. What a run has too few days for is left out of the report. A study is
+counted: its trials are how often luck had a chance.
 """
 
 from __future__ import annotations
 
-import importlib
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,9 @@ from tapeline_common.events import ParameterValue
 from tapeline_lab.reports.checks import Grid
 from tapeline_lab.reports.extras import Extras, Fan, Fold, Folds, Surface
 from tapeline_lab.reports.metrics import Daily, year_of
-
-VALIDITY, SEARCH = "tapeline_lab.validity", "tapeline_lab.search"
+from tapeline_lab.search import Study, StudyUnreadable, load
+from tapeline_lab.validity import Verdict, monte_carlo, verdict, weigh
+from tapeline_lab.validity.fan import LEVELS
 
 FAN_RUNS = 1_000
 FEWEST_DAYS = 20
@@ -28,13 +27,13 @@ FEWEST_DAYS = 20
 
 
 class StudyUnusable(Exception):
-    """The study cannot be read, or studies are not installed; the message names the folder."""
+    """The study cannot be read; the message names the folder."""
 
 
 class Judgement(msgspec.Struct, frozen=True):
-    """What is handed to a report. ``verdict`` has ``level`` and ``words``."""
+    """What is handed to a report."""
 
-    verdict: Any = None
+    verdict: Verdict | None = None
     extras: Extras = Extras()
     grid: Grid | None = None
 
@@ -54,11 +53,10 @@ def judge(session: Session, by_day: Daily, study: Path | None, *, is_drawn: bool
     )
 
 
-def _verdict(session: Session, by_day: Daily, matrix: Any = None, trials: int | None = None) -> Any:
-    if find_spec(VALIDITY) is None or len(by_day.returns) < FEWEST_DAYS or not np.ptp(by_day.returns):
+def _verdict(session: Session, by_day: Daily, matrix: Any = None, trials: int | None = None) -> Verdict | None:
+    if len(by_day.returns) < FEWEST_DAYS or not np.ptp(by_day.returns):
         return None
-    validity = importlib.import_module(VALIDITY)
-    evidence = validity.weigh(
+    evidence = weigh(
         by_day.returns,
         seed=session.started.seed,
         periods_per_year=float(year_of(session)),
@@ -66,26 +64,21 @@ def _verdict(session: Session, by_day: Daily, matrix: Any = None, trials: int | 
         matrix=matrix,
         trials=trials,
     )
-    return validity.verdict(evidence)
+    return verdict(evidence)
 
 
 def _fan(session: Session, by_day: Daily) -> Fan | None:
-    if find_spec(VALIDITY) is None or len(by_day.returns) < FEWEST_DAYS or not np.ptp(by_day.returns):
+    if len(by_day.returns) < FEWEST_DAYS or not np.ptp(by_day.returns):
         return None
-    validity = importlib.import_module(VALIDITY)
     year = float(year_of(session))
-    found = validity.monte_carlo(by_day.returns, seed=session.started.seed, runs=FAN_RUNS, periods_per_year=year)
-    levels = importlib.import_module(f"{VALIDITY}.fan").LEVELS
-    return Fan(dict(zip(levels, found.bands, strict=True)), found.steps, found.observed)
+    found = monte_carlo(by_day.returns, seed=session.started.seed, runs=FAN_RUNS, periods_per_year=year)
+    return Fan(dict(zip(LEVELS, found.bands, strict=True)), found.steps, found.observed)
 
 
-def _study(folder: Path) -> Any:
-    if find_spec(SEARCH) is None:
-        raise StudyUnusable(f"--study {folder}: studies are not installed here")
-    search = importlib.import_module(SEARCH)
+def _study(folder: Path) -> Study:
     try:
-        return search.load(folder)
-    except search.StudyUnreadable as trouble:
+        return load(folder)
+    except StudyUnreadable as trouble:
         raise StudyUnusable(str(trouble)) from trouble
 
 

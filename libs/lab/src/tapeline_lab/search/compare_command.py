@@ -6,7 +6,7 @@ Every contender is run on the same bars, so that rows can be compared. Exit code
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,8 +41,9 @@ from tapeline_lab.search.figures import Floats, calmar
 from tapeline_lab.search.objectives import Objective, best_of
 from tapeline_lab.search.record import Record, Trial
 from tapeline_lab.search.study import StudyUnreadable, load
+from tapeline_strategy.catalogue import find
 from tapeline_strategy.commands import strategy_path
-from tapeline_strategy.sdk import validate
+from tapeline_strategy.sdk import settles_after, validate
 
 HOLD = "hold"
 """Name of the contender that buys at the first close with all of the cash, pays nothing, and holds."""
@@ -110,10 +111,10 @@ def compare(to_json: bool, rank_by: str, **call: Any) -> None:
         call["strategies"] = tuple(dict.fromkeys([*named, *(entry.kind for entry in found)]))
         account = account_of(call)
         entries = [*_named(account, call["params"], named), *found]
-        grounds = whole_grounds(account, call["periods"])
+        spaces = spaces_of(account, call["params"])
+        grounds = whole_grounds(account, call["periods"], _heard_before(call, entries))
         bench = bench_of(account, grounds, Objective.SHARPE, call["gear"])
         total = len(entries) * len(grounds)
-        spaces = spaces_of(account, call["params"])
         asked = Asked(StudyKind.COMPARISON, SearchMethod.GRID, spaces, len(entries), 0, Objective.SHARPE, total)
         code = code_of(account.strategies) if call["study"] else ""
         about = opened(account, bench, asked, [len(entries)] * len(grounds), code)
@@ -127,6 +128,13 @@ def compare(to_json: bool, rank_by: str, **call: Any) -> None:
         from tapeline_lab.search.tables import print_comparison
 
         print_comparison(result)
+
+
+def _heard_before(call: Mapping[str, Any], entries: Sequence[Entry]) -> int:
+    """Bars that all of them hear before they trade: what the slowest takes to settle."""
+    given: int | None = call["warm_up"]
+    settled = [settles_after(find(entry.kind), entry.parameters) for entry in entries]
+    return max(settled, default=0) if given is None else given
 
 
 def _of_study(folder: Path) -> Entry:

@@ -28,6 +28,7 @@ from tapeline_lab.search.call import (
     account_of,
     bench_of,
     code_of,
+    heard_before,
     one_message,
     opened,
     run_study,
@@ -85,7 +86,7 @@ def sweep_command(to_json: bool, rank_by: str, top: int, **call: Any) -> None:
         spaces = spaces_of(account, call["params"])
         method = SearchMethod(call["method"].upper())
         searches = [search_of(space, method, call["trials"], objective, call["seed"]) for space in spaces]
-        grounds = whole_grounds(account, call["periods"])
+        grounds = whole_grounds(account, call["periods"], heard_before(call, spaces))
         if not any(search.count for search in searches):
             skipped = sum(search.skipped for search in searches)
             raise click.UsageError(f"none of the {skipped:,} combinations of parameters go together")

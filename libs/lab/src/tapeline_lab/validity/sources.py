@@ -6,7 +6,7 @@ those of the backtest's report; paper and live tapes give theirs in the same way
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
@@ -20,6 +20,7 @@ from tapeline_common.events import AccountFunded, BarClosed, InstrumentListed, O
 from tapeline_common.tape import ReadRequest
 from tapeline_common.tape_file import TapeDamaged, TapeFile, TapeFileUnreadable
 from tapeline_common.wire import Fact, decode_fact
+from tapeline_lab.progress import Progress
 from tapeline_lab.validity.series import Floats, Ints
 from tapeline_ledger import core as ledger
 
@@ -38,9 +39,6 @@ RESULTS = ("net", "pnl")
 """Results of trades: after costs, or before fees and funding, which then have columns of their own."""
 
 LABEL = "regime"
-
-Progress = Callable[[int, int], None]
-"""Told how much is read and how much there is."""
 
 
 class SourceUnusable(Exception):
