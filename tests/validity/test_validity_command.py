@@ -23,6 +23,7 @@ from tapeline_lab.validity import (
     superior_predictive_ability,
     superior_trials,
 )
+from tapeline_lab.validity.sources import SourceUnusable, read_history
 
 HOUR_MS = 3_600_000
 FIRST_MS = 1_700_006_400_000
@@ -117,6 +118,19 @@ def test_days_of_a_walk_forward_were_not_searched(folder: Path) -> None:
     assert one["outside_t"] == pytest.approx(walk["t_statistic"])
     assert one["inside_sharpe"] == pytest.approx(moments(inside).sharpe * math.sqrt(365))
     assert any("it was not chosen by, its Sharpe ratio is" in words for words in one["words"])
+
+
+def test_the_tests_of_a_walk_forward_can_be_resampled(folder: Path) -> None:
+    """Its own daily returns on its own days; a sweep's days were chosen by, and are refused."""
+    stitched = must("walk-forward", *GRID, "--data", folder / "BTCUSD.parquet", "--folds", "3", "--json").stdout
+    (walk,) = json.loads(stitched)["walks"]
+    history = read_history(folder / "walk")
+    assert history.returns[:, 0].tolist() == walk["returns"]
+    assert history.days.tolist() == list(range(int(history.days[0]), int(history.days[0]) + walk["days"]))
+    assert int(history.days[0]) * 86_400_000_000_000 == walk["folds"][0]["test_from_ns"]
+    assert (history.accounts, history.periods_per_year) == (("BTC/USD",), 365.0)
+    with pytest.raises(SourceUnusable, match="holds 0 walk-forwards"):
+        read_history(folder / "BTCUSD")
 
 
 def test_people_get_a_column_for_each_search_and_its_verdict(folder: Path) -> None:

@@ -96,6 +96,20 @@ class Study:
                 outside.append(self.returns(index)[:, own[0]] if own else np.zeros(ground.days))
         return np.concatenate(inside), np.concatenate(outside)
 
+    def tested_days(self, instrument: str, timeframe: str) -> Ints:
+        """UTC days since 1970 of a walk-forward's tests, the rows of what ``walked`` finds outside."""
+        return np.concatenate(
+            [
+                np.zeros(0, dtype=np.int64),
+                *(
+                    self.days(index)
+                    for index, ground in enumerate(self.grounds)
+                    if (ground.instrument, ground.timeframe, ground.part)
+                    == (instrument, timeframe, TrialPart.OUT_OF_SAMPLE)
+                ),
+            ]
+        )
+
     def returns(self, ground: int = 0) -> Floats:
         """Daily returns of the finished trials on a ground: shape (days, trials), columns in the order of ``on``.
 
