@@ -106,13 +106,13 @@ def test_what_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> N
     """Without validity and search there is no verdict, no fan and no surface, and nothing fails."""
     monkeypatch.setattr(judgement, "find_spec", lambda _name: None)
     session = small_run().session
-    assert judge(session, daily(session), None, is_drawn=True) == judgement.Judgement()
+    assert judge(session, daily(session), is_drawn=True) == judgement.Judgement()
     with pytest.raises(StudyUnusable, match="not installed"):
-        judge(session, daily(session), Path("study"), is_drawn=False)
+        judge(session, daily(session), [Path("study")], is_drawn=False)
 
 
 def test_too_few_days_are_not_judged() -> None:
     """Three days support no verdict and no resampling, whatever is installed."""
     session = small_run().session
-    found = judge(session, daily(session), None, is_drawn=True)
+    found = judge(session, daily(session), is_drawn=True)
     assert (found.verdict, found.extras.fan) == (None, None)
