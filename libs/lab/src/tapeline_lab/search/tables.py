@@ -30,7 +30,9 @@ def print_sweep(sweep: Sweep, top: int) -> None:
     names = list(dict.fromkeys(name for row in rows[:top] for name in row["parameters"]))
     shown = {"net_profit", "total_return", "sharpe", "max_drawdown", "win_rate"}
     ranked_by = [] if sweep.rank_by in shown else [sweep.rank_by]
-    table = Table(title=f"{sweep.strategy}, best {min(top, sweep.done)} of {sweep.done:,} runs by {sweep.rank_by}")
+    where = {f" on {row['instrument']} {row['timeframe']}" for row in rows}
+    what = sweep.strategy + (where.pop() if len(where) == 1 else "")
+    table = Table(title=f"{what}, best {min(top, sweep.done)} of {sweep.done:,} runs by {sweep.rank_by}")
     for name in (*beside, *names, *(["from", "to"] if periods else []), *ranked_by, *_FIGURES):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows[:top]:
