@@ -25,6 +25,7 @@ from tapeline_lab.search import space as engine
 from tapeline_lab.search.objectives import Objective, ranked
 from tapeline_lab.search.space import GridInvalid, grid, space_of, values_of
 from tapeline_lab.search.sweep_command import sweep_command
+from tapeline_marketdata.columns import file_digest
 from tapeline_marketdata.files import read_bars
 from tapeline_strategy.ema_cross import STRATEGY
 from tapeline_strategy.sdk import ParameterInvalid
@@ -176,6 +177,17 @@ def test_where_a_period_begins_does_not_matter(file: Path, tmp_path: Path) -> No
 
 def iso(time_ns: int) -> str:
     return datetime.fromtimestamp(time_ns // 10**9, UTC).isoformat()
+
+
+def test_the_data_are_named_by_digest(file: Path, other: Path) -> None:
+    """Every file and period, so that two results can be told to be of the same bars."""
+    found = printed(
+        sweep_command, "-s", "ema_cross", "--data", str(file), "--data", str(other), "--period", "2024-01-02.."
+    )
+    assert [(each["source"], each["digest"]) for each in found["data"]] == [
+        (path.name, file_digest(path)) for path in (file, other)
+    ]
+    assert [each["bars"] for each in found["data"]] == [row["bars"] for row in found["results"]]
 
 
 def test_the_kernel_gear_prints_the_loop_gears_report(file: Path) -> None:

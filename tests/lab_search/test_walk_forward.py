@@ -218,3 +218,20 @@ def test_a_wrong_call_ends_with_one_message(file: Path, arguments: tuple[str, ..
     done = CliRunner().invoke(walk_forward, ["-s", "ema_cross", "--data", str(file), *arguments])
     assert done.exit_code == code, done.output
     assert message in done.stderr
+
+
+# ---- printed -----------------------------------------------------------------------------------------------------
+
+
+def test_a_table_keeps_every_digit(file: Path) -> None:
+    """Nothing is cut off where a program or a file reads; what all folds have in common is said once."""
+    call = ["-s", "trend_follow", "-p", "trend=20..60:20", "-p", "stop_atr=2,3", "--data", str(file), "--folds", "4"]
+    done = CliRunner().invoke(walk_forward, call)
+    assert done.exit_code == 0, done.output
+    assert "…" not in done.stdout
+    (walk,) = json.loads(CliRunner().invoke(walk_forward, [*call, "--json"]).stdout)["walks"]
+    chosen = [fold["parameters"] for fold in walk["folds"]]
+    same = [name for name in chosen[0] if len({str(each[name]) for each in chosen}) == 1]
+    assert f"in every fold: {' '.join(f'{name}={chosen[0][name]}' for name in same)}" in done.stdout
+    for each in chosen:
+        assert " ".join(f"{name}={value}" for name, value in each.items() if name not in same) in done.stdout

@@ -105,11 +105,11 @@ def test_a_folder_that_holds_no_study_is_refused(tmp_path: Path) -> None:
     """With its name."""
     session = small_run().session
     with pytest.raises(StudyUnusable, match=str(tmp_path)):
-        judge(session, daily(session), tmp_path, is_drawn=False)
+        judge(session, daily(session), [tmp_path], is_drawn=False)
 
 
 def test_too_few_days_are_not_judged() -> None:
     """Three days support no verdict and no resampling."""
     session = small_run().session
-    found = judge(session, daily(session), None, is_drawn=True)
+    found = judge(session, daily(session), is_drawn=True)
     assert (found.verdict, found.extras.fan) == (None, None)

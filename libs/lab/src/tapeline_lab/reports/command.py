@@ -53,7 +53,11 @@ FULL = (Period.MONTH, Period.YEAR, Period.WEEKDAY)
     help="A table by day, week, month, year or weekday; repeatable.",
 )
 @click.option(
-    "--study", type=click.Path(path_type=Path, file_okay=False), help="Folder of the study that this run came from."
+    "--study",
+    "studies",
+    multiple=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of a study that this run came from, a search or a walk-forward; repeatable.",
 )
 @click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False), help="Write page and files here.")
 @as_json
@@ -62,7 +66,7 @@ def report_command(
     live: bool,
     data: Path,
     periods: tuple[str, ...],
-    study: Path | None,
+    studies: tuple[Path, ...],
     folder: Path | None,
     to_json: bool,
 ) -> None:
@@ -76,7 +80,7 @@ def report_command(
 
     asked = [Period(period) for period in periods]
     try:
-        judged = judge(session, daily(session), study, is_drawn=folder is not None)
+        judged = judge(session, daily(session), studies, is_drawn=folder is not None)
     except StudyUnusable as trouble:
         fail(str(trouble), EXIT_CONFIGURATION)
     found = view(session, [*asked, *(FULL if folder is not None else ())], judged.verdict, judged.grid)

@@ -6,6 +6,7 @@ counted: its trials are how often luck had a chance.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,22 +39,65 @@ class Judgement(msgspec.Struct, frozen=True):
     grid: Grid | None = None
 
 
-def judge(session: Session, by_day: Daily, study: Path | None, *, is_drawn: bool) -> Judgement:
+def judge(session: Session, by_day: Daily, studies: Sequence[Path] = (), *, is_drawn: bool) -> Judgement:
     """is_drawn: whether a page is made, for which alone histories are resampled. Raises ``StudyUnusable``."""
     fan = _fan(session, by_day) if is_drawn else None
-    known = None if study is None else _study(study)
-    best = None if known is None else known.best()
-    if known is None or best is None:
-        folds = None if known is None else folds_of(known)
-        return Judgement(_verdict(session, by_day), Extras(folds=folds, fan=fan))
-    return Judgement(
-        verdict=_verdict(session, by_day, known.returns(best.ground), known.trial_count),
-        extras=Extras(surface=surface_of(known, best), folds=folds_of(known), fan=fan),
-        grid=grid_of(known, best),
+    known = [_origin(session, folder) for folder in studies]
+    searched = [one for one in known if one.ground is not None]
+    walked = [one for one in known if one.ground is None]
+    surface = grid = None
+    for one in searched[:1]:
+        surface, grid = surface_of(one.study, one.chosen), grid_of(one.study, one.chosen)
+    folds = next((folds_of(one.study, one.grounds) for one in walked), None)
+    return Judgement(_verdict(session, by_day, searched, walked), Extras(surface=surface, folds=folds, fan=fan), grid)
+
+
+class _Origin(msgspec.Struct, frozen=True):
+    """A study that a run came from.
+
+    Attributes:
+        grounds: those of the run's instrument and bars; ``ground`` is the one that a search was on, ``None`` of a
+            walk-forward.
+        chosen: the trial with the run's own parameters, else the best one.
+        is_same_days: whether the search saw any of the run's days.
+    """
+
+    study: Any
+    grounds: tuple[int, ...]
+    ground: int | None
+    chosen: Any
+    is_same_days: bool
+
+
+def _origin(session: Session, folder: Path) -> _Origin:
+    """Raises ``StudyUnusable`` if the study is of other strategies or instruments."""
+    study = _study(folder)
+    configured = {one.kind: one.parameters for one in session.strategies.values()}
+    traded = {(session.name(instrument), bars.timeframe) for instrument, bars in session.bars.items()}
+    there = tuple(index for index, one in enumerate(study.grounds) if (one.instrument, one.timeframe) in traded)
+    kinds = [kind for kind in study.opened.strategies if kind in configured]
+    if not there or not kinds:
+        tried = ", ".join(sorted({f"{one.instrument} {one.timeframe}" for one in study.grounds}))
+        ran = ", ".join(sorted(f"{name} {timeframe}" for name, timeframe in traded))
+        raise StudyUnusable(
+            f"--study {folder} is of {', '.join(study.opened.strategies)} on {tried}, "
+            f"the run of {', '.join(configured)} on {ran}: name the study it came from"
+        )
+    whole = [index for index in there if study.grounds[index].fold < 0]
+    if not whole:
+        return _Origin(study, there, None, None, is_same_days=True)
+    own = [trial for trial in study.on(whole[0]) if trial.parameters == configured.get(trial.strategy)]
+    best = [trial for trial in [study.best(whole[0])] if trial is not None]
+    if not own and not best:
+        raise StudyUnusable(f"--study {folder}: none of its trials on these bars has a result")
+    where, bars = study.grounds[whole[0]], list(session.bars.values())
+    is_same_days = any(
+        int(one.open_ns[0]) < where.last_close_ns and int(one.close_ns[-1]) > where.first_open_ns for one in bars
     )
+    return _Origin(study, there, whole[0], (own or best)[0], is_same_days)
 
 
-def _verdict(session: Session, by_day: Daily, matrix: Any = None, trials: int | None = None) -> Verdict | None:
+def _verdict(session: Session, by_day: Daily, searched: Sequence[_Origin], walked: Sequence[_Origin]) -> Verdict | None:
     if len(by_day.returns) < FEWEST_DAYS or not np.ptp(by_day.returns):
         return None
     evidence = weigh(
@@ -61,10 +105,35 @@ def _verdict(session: Session, by_day: Daily, matrix: Any = None, trials: int | 
         seed=session.started.seed,
         periods_per_year=float(year_of(session)),
         trades=np.array([float(trade.net) for trade in session.trades]),
-        matrix=matrix,
-        trials=trials,
+        **{**_walk(walked), **_searches(by_day, searched)},
     )
     return verdict(evidence)
+
+
+def _searches(by_day: Daily, searched: Sequence[_Origin]) -> dict[str, Any]:
+    """What ``weigh`` is told of the searches that a run came from: every trial of all of them counts.
+
+    A run on days that no search saw was not chosen by them: it is the only one there, and outside.
+    """
+    if not searched:
+        return {}
+    first = searched[0]
+    matrix = first.study.returns(first.ground)
+    if not any(one.is_same_days for one in searched):
+        column = first.study.on(first.ground).index(first.chosen)
+        return {"trials": 1, "inside": matrix[:, column], "outside": by_day.returns}
+    return {"matrix": matrix, "trials": sum(one.study.trial_count for one in searched)}
+
+
+def _walk(walked: Sequence[_Origin]) -> dict[str, Any]:
+    """The tests of a walk-forward are days that were not searched, its trainings' best are what was found."""
+    for one in walked:
+        ground = one.study.grounds[one.grounds[0]]
+        strategy = one.study.opened.strategies[0]
+        inside, outside = one.study.walked(ground.instrument, ground.timeframe, strategy)
+        if len(inside) > 1 and len(outside) > 1:
+            return {"inside": inside, "outside": outside}
+    return {}
 
 
 def _fan(session: Session, by_day: Daily) -> Fan | None:
@@ -113,13 +182,18 @@ def surface_of(study: Any, best: Any) -> Surface | None:
     return Surface(figure, x_name, [float(one) for one in x], y_name, [float(one) for one in y], values, chosen)
 
 
-def folds_of(study: Any) -> Folds | None:
-    """Sharpe ratios of a walk-forward: of each fold's best trial in training, and of what was tested after it."""
+def folds_of(study: Any, grounds: Sequence[int] | None = None) -> Folds | None:
+    """Sharpe ratios of a walk-forward: of each fold's best trial in training, and of what was tested after it.
+
+    grounds: numbers of those that are meant; all of them unless given.
+    """
     found = []
-    numbers = sorted({ground.fold for ground in study.grounds if ground.fold >= 0})
+    meant = range(len(study.grounds)) if grounds is None else grounds
+    numbers = sorted({study.grounds[index].fold for index in meant if study.grounds[index].fold >= 0})
     for number in numbers:
         sides: dict[str, float] = {}
-        for index, ground in enumerate(study.grounds):
+        for index in meant:
+            ground = study.grounds[index]
             best = study.best(index) if ground.fold == number else None
             if best is not None and best.figures.sharpe is not None:
                 sides[str(ground.part)] = float(best.figures.sharpe)

@@ -110,7 +110,8 @@ def compare(to_json: bool, rank_by: str, **call: Any) -> None:
         named = call["strategies"]
         call["strategies"] = tuple(dict.fromkeys([*named, *(entry.kind for entry in found)]))
         account = account_of(call)
-        entries = [*_named(account, call["params"], named), *found]
+        # Studies alone bring their own settings: a default setting beside them would be a trial nobody asked for.
+        entries = [*([] if found and not named else _named(account, call["params"], named)), *found]
         spaces = spaces_of(account, call["params"])
         grounds = whole_grounds(account, call["periods"], _heard_before(call, entries))
         bench = bench_of(account, grounds, Objective.SHARPE, call["gear"])

@@ -53,7 +53,8 @@ METHODS = ("block", "trades", "joint")
 )
 @click.option("--json", "to_json", is_flag=True, help="Print one JSON object, for programs.")
 def monte_carlo_command(sources: tuple[Path, ...], to_json: bool, **call: Any) -> None:
-    """Resample a recorded history: SOURCE is a .tape file, a report's folder, or a CSV or Parquet file.
+    """Resample a recorded history: SOURCE is a .tape file, a folder (of a report, or the study of a walk-forward, whose
+    tests are taken), or a CSV or Parquet file.
 
     A file may have a column `equity`, a column `pnl` (results of trades), or returns, one column for each account of a
     portfolio; a column `regime` labels the days. Several sources are a portfolio on the days they have in common.
