@@ -12,21 +12,19 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.backtesting import synthetic_file, write_bars
-from tests.lab_search.studies import COSTS, swept, trials_of
+from tests.backtesting import synthetic_file
+from tests.lab_search.studies import COSTS, as_hours, swept, trials_of
 
 from tapeline_common.values import TrialPart
 from tapeline_lab.search import load
 from tapeline_lab.search.bench import DAY_NS
 from tapeline_lab.search.walk_forward import FoldsInvalid, Schedule, even_schedule, folds_of, t_statistic
 from tapeline_lab.search.walk_forward_command import walk_forward
-from tapeline_marketdata.files import read_bars
 from tapeline_strategy.catalogue import find
 from tapeline_strategy.sdk import settles_after
 
 HOUR_NS = 3_600_000_000_000
 GRID = ("-p", "fast=3,6,12", "-p", "slow=20,40")
-COLUMNS = ("open", "high", "low", "close", "volume")
 
 
 @pytest.fixture(scope="module")
@@ -34,21 +32,6 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Hours, so that a hundred days are few bars: the synthetic market's minutes, told as hours."""
     folder = tmp_path_factory.mktemp("bars")
     return as_hours(synthetic_file(folder / "minutes.parquet", 2400), folder / "BTCUSD.parquet")
-
-
-def as_hours(minutes: Path, path: Path, changed: tuple[int, float] | None = None) -> Path:
-    """changed: from which row on prices are how many times as high."""
-    columns = read_bars(minutes).columns
-    rows = list(zip(*(getattr(columns, name).tolist() for name in COLUMNS), strict=True))
-    row, factor = changed or (len(rows), 1.0)
-    factors = [factor if index >= row else 1.0 for index in range(len(rows))]
-    return write_bars(
-        path,
-        [
-            (1_704_067_200_000 + 3_600_000 * index, *(price * times for price in prices), volume)
-            for index, ((*prices, volume), times) in enumerate(zip(rows, factors, strict=True))
-        ],
-    )
 
 
 def walked(*arguments: str, strategy: str = "ema_cross") -> dict[str, Any]:

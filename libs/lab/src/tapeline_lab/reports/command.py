@@ -73,7 +73,7 @@ def report_command(
     """Report on RUN: a .tape file, a folder of `backtest --record`, or the data folder of a stack."""
     if (run is None) is not live:
         fail("name a RUN, or --live for the stack that runs: one of them", EXIT_USAGE)
-    session = _read(run, data)
+    session = read_run(run, data)
     from tapeline_lab.reports.judgement import StudyUnusable, judge
     from tapeline_lab.reports.metrics import daily
     from tapeline_lab.reports.view import view
@@ -103,8 +103,8 @@ def report_command(
         click.echo(f"wrote {path}")
 
 
-def _read(run: Path | None, data: Path) -> Session:
-    """The session; expected trouble ends the command with one message."""
+def read_run(run: Path | None, data: Path) -> Session:
+    """The session of a run, or of the stack on ``data``; expected trouble ends the command with one message."""
 
     async def reading() -> Session:
         async with tape_of(run, data) as (tape, _place):

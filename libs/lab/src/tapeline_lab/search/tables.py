@@ -11,6 +11,7 @@ from tapeline_common.commands_shared import time_text
 
 if TYPE_CHECKING:
     from tapeline_lab.search.compare_command import Comparison
+    from tapeline_lab.search.recorded import DailyFigures, Difference, RunComparison
     from tapeline_lab.search.sensitivity import Sensitivity
     from tapeline_lab.search.sweep_command import Sweep
     from tapeline_lab.search.walk_forward import Walk
@@ -201,6 +202,45 @@ def print_comparison(result: Comparison) -> None:
             *([interval] if has_intervals else []),
         )
     console.print(table)
+
+
+def print_runs(result: RunComparison) -> None:
+    """Recorded runs, each with holding below it, and how far apart they are."""
+    console = wide_console()
+    table = Table(title=f"{len(result.rows)} recorded runs, by daily closes")
+    for name in ("run", "days", "return", "a year", "Sharpe", "Sortino", "Calmar", "drawdown", "trades"):
+        table.add_column(name, justify="left" if name == "run" else "right", no_wrap=name != "run")
+    for row in result.rows:
+        table.add_row(row.name, str(row.days), *_daily(row.figures), str(row.trades))
+        table.add_row("  holding the same", "", *_daily(row.hold), "-", end_section=True)
+    console.print(table)
+    apart = Table(title="differences, with 95 % of the bootstrap")
+    for name in ("run", "less", "days", "a year", "interval", "Sharpe", "interval", "told apart"):
+        apart.add_column(name, justify="left" if name in ("run", "less") else "right", no_wrap=name != "run")
+    for row in result.rows:
+        apart.add_row(row.name, "holding", *_apart(row.over_hold))
+        if row.over_first:
+            apart.add_row(row.name, "the first run", *_apart(row.over_first))
+    console.print(apart)
+
+
+def _daily(figures: DailyFigures) -> tuple[str, ...]:
+    year = "-" if figures.annual_return is None else share(figures.annual_return)
+    ratios = (number(figures.sharpe), number(figures.sortino), number(figures.calmar))
+    return share(figures.total_return), year, *ratios, f"{figures.max_drawdown:.2%}"
+
+
+def _apart(found: dict[str, Difference]) -> tuple[str, ...]:
+    year, sharpe = found["annual_return"], found["sharpe"]
+    told = [name for name, one in (("return", year), ("Sharpe", sharpe)) if one.is_told_apart]
+    return (
+        str(year.days),
+        "-" if year.value is None else share(year.value),
+        "-" if year.low is None or year.high is None else f"{share(year.low)} to {share(year.high)}",
+        number(sharpe.value),
+        "-" if sharpe.low is None else f"{number(sharpe.low)} to {number(sharpe.high)}",
+        " and ".join(told) or "no",
+    )
 
 
 def _settings(parameters: dict[str, Any]) -> str:

@@ -11,13 +11,13 @@ days gets a fan that is too friendly.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tapeline_lab.progress import Progress
 from tapeline_lab.validity import figures
 from tapeline_lab.validity.blocks import block_length, generator, longest_run, matched, stationary
 from tapeline_lab.validity.series import Floats, Ints, SeriesInvalid, series, trial_matrix
@@ -29,6 +29,9 @@ POINTS = 260
 
 CELLS = 1_000_000
 """Numbers drawn at once. A part of the runs has its own generator, so this is part of what a seed means."""
+
+Progress = Callable[[int, int], None]
+"""Told the runs done and the runs in all."""
 
 
 class Way(StrEnum):
