@@ -25,7 +25,7 @@ LARGEST_PICTURE = 60_000
 
 LEFT_OUT = "..."
 MARK = "== next block"
-PATIENCE_S = 800.0
+PATIENCE_S = 1500.0
 
 needs_data = pytest.mark.skipif(
     not all(any(HOURS.glob(f"{coin}USDT_*.parquet")) for coin in COINS),

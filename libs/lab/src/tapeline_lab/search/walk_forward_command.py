@@ -104,7 +104,10 @@ def walk_forward(to_json: bool, **call: Any) -> None:
     """Search on one period, trade the best setting on the next, and stitch the tests together."""
     objective = Objective(call["objective"])
     if call["periods"]:
-        raise click.UsageError("a walk-forward takes its periods from --train and --test: leave --period away")
+        raise click.UsageError(
+            "a walk-forward takes its periods from --train and --test: leave --period away; "
+            "`tapeline convert-data --period` makes a file that ends earlier"
+        )
     with one_message():
         account = account_of(call)
         spaces = spaces_of(account, call["params"])

@@ -65,11 +65,11 @@ def validity_command(
         asked = [(study, ground) for study in opened for ground in whole_grounds(study)]
         progress = counted_line("searches judged")
         found: list[Judged] = []
-        for done, (study, ground) in enumerate(asked):
-            if progress is not None:
-                progress(done, len(asked))
+        for done, (study, ground) in enumerate(asked, 1):
             one = _judged(study, ground, count(opened), walked, digests, seed)
             found += [] if one is None else [one]
+            if progress is not None:
+                progress(done, len(asked))
     except (StudyUnreadable, BadFile) as trouble:
         end(str(trouble), EXIT_CONFIGURATION)
     except SeriesInvalid as trouble:
