@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow golden alerts-test compose-test check backtest bench bench-validity dashboards soak pins clean
+.PHONY: help setup run test test-slow golden alerts-test report-test compose-test check backtest bench bench-validity dashboards soak pins clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.8
@@ -30,11 +30,15 @@ help: ## list the targets
 run: $(SETUP) ## paper-trade a synthetic market, everything embedded; Ctrl-C stops it, RUN_FOR=90 stops it by itself
 	@exec $(BIN)/tapeline up $(if $(RUN_FOR),--for $(RUN_FOR))
 
-test: $(SETUP) ## all tests but the slow ones, and those in containers
-	$(PYTEST) -m "not slow and not containers"
+test: $(SETUP) ## all tests but the slow ones, and those in containers or a browser
+	$(PYTEST) -m "not slow and not containers and not browser"
 
 test-slow: $(SETUP) ## chaos, soak and long simulations
 	$(PYTEST) -m "slow and not containers"
+
+report-test: $(SETUP) ## the report's page in a headless Chromium: every chart, light and dark, no request; installs one on Debian
+	@sh deploy/browser.sh
+	$(BIN)/python -m pytest -n 0 -rs -m browser tests/reports
 
 compose-test: $(SETUP) ## the compose files on this machine's Docker: build, trade, kill, verify; shows what it does
 	$(BIN)/python -m pytest -n 0 -s -v -rs -m containers tests/containers

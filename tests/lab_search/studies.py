@@ -75,9 +75,9 @@ def swept(*arguments: str, strategy: str = "ema_cross") -> dict[str, Any]:
     return found
 
 
-def in_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+def in_process(*arguments: str, timeout_s: float = 170) -> subprocess.CompletedProcess[str]:
     """A sweep in a process of its own."""
-    return tapeline("sweep", "-s", "ema_cross", *arguments)
+    return tapeline("sweep", "-s", "ema_cross", *arguments, timeout_s=timeout_s)
 
 
 def facts_of(folder: Path) -> list[Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +21,8 @@ from tapeline_common.settings import Settings
 from tapeline_common.values import TrialRefusal
 from tapeline_lab.search import load
 from tapeline_lab.search.bench import Gear, Ground, Recipe, Task
-from tapeline_lab.search.fleet import LEAST_A_PIECE, MOST_A_PIECE, pieces
+from tapeline_lab.search.fleet import LEAST_A_PIECE, MOST_A_PIECE, FleetFailed, pieces
+from tapeline_lab.search.ray_fleet import TRIES, RayFleet
 from tapeline_lab.search.sweep_command import sweep_command
 
 LITTLE = ("-p", "fast=4,9", "-p", "slow=12..24:12")
@@ -165,13 +168,95 @@ def test_a_missing_ray_is_said(monkeypatch: pytest.MonkeyPatch, file: Path) -> N
     assert "pip install 'tapeline-lab[ray]'" in done.stderr
 
 
+class RayDouble(ModuleType):
+    """Ray as far as a fleet is started with it; the first ``failures`` clusters do not come up."""
+
+    def __init__(self, failures: int, *, answers: bool = True) -> None:
+        super().__init__("ray")
+        self.failures, self.answers = failures, answers
+        self.calls: list[str] = []
+        self.exceptions = SimpleNamespace(RayError=TimeoutError)
+
+    def is_initialized(self) -> bool:
+        return False
+
+    def init(self, **how: Any) -> None:
+        self.calls.append(f"init {how['address']}")
+        if self.calls.count(self.calls[-1]) <= self.failures:
+            raise RuntimeError("The current node timed out during startup")
+
+    def shutdown(self) -> None:
+        self.calls.append("shutdown")
+
+    def remote(self, work: Any) -> Any:
+        return SimpleNamespace(remote=lambda: work)
+
+    def get(self, later: Any, timeout: float) -> Any:
+        if not self.answers:
+            raise TimeoutError("no worker")
+        return later()
+
+    def put(self, packed: bytes) -> bytes:
+        return packed
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 3.0}
+
+
+def started(monkeypatch: pytest.MonkeyPatch, ray: RayDouble, address: str | None = None) -> RayFleet:
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    if address is not None:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    return RayFleet(Recipe(Settings(), (), (), GROUNDS, Gear.KERNEL, True, False), 2)
+
+
+def test_a_cluster_that_comes_up_late_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left of an attempt is let go of before the next; one that works at once is not tried twice."""
+    late, prompt = RayDouble(2), RayDouble(0)
+    started(monkeypatch, late)
+    started(monkeypatch, prompt)
+    assert late.calls == ["init local", "shutdown", "init local", "shutdown", "init local"]
+    assert prompt.calls == ["init local"]
+
+
+def test_a_cluster_that_never_comes_up_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a bounded number of attempts, with what to do."""
+    never = RayDouble(99)
+    with pytest.raises(FleetFailed, match=r"no cluster could be started here.*timed out.*RAY_ADDRESS"):
+        started(monkeypatch, never)
+    assert never.calls == ["init local", "shutdown"] * TRIES
+
+
+def test_workers_that_do_not_answer_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster without workers would never give a result."""
+    mute = RayDouble(0, answers=False)
+    with pytest.raises(FleetFailed, match="no worker of the cluster answers"):
+        started(monkeypatch, mute)
+    assert mute.calls == ["init local", "shutdown"]
+
+
+def test_a_named_cluster_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else's cluster is not started, and nothing is started instead of it."""
+    away = RayDouble(1)
+    with pytest.raises(FleetFailed, match=r"no cluster answers at RAY_ADDRESS=10\.0\.0\.1:6379"):
+        started(monkeypatch, away, "10.0.0.1:6379")
+    assert away.calls == ["init 10.0.0.1:6379"]
+
+
 @pytest.mark.slow
-def test_ray_comes_to_the_same(tmp_path: Path, file: Path) -> None:
+@pytest.mark.timeout(420)
+def test_ray_comes_to_the_same(tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cluster on this machine: the tape is that of local threads, to the last byte."""
     pytest.importorskip("ray", reason="the extra tapeline-lab[ray] is not installed")
+    # Ray's helpers have fifteen seconds; where nobody may keep compiled modules, each would compile all of Ray anew.
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "compiled"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     call = (*LITTLE, *COSTS, "--data", str(file), "--workers", "2", "--json")
     here = swept(*call, "--study", str(tmp_path / "here"))
-    done = in_process(*call, "--study", str(tmp_path / "there"), "--on", "ray")
+    done = in_process(*call, "--study", str(tmp_path / "there"), "--on", "ray", timeout_s=360)
     assert done.returncode == 0, done.stderr
     there = json.loads(done.stdout)
     assert (here["on"], there["on"]) == ("local", "ray")

@@ -173,9 +173,28 @@ def test_edge_of_grid_needs_a_grid_with_an_inside() -> None:
     assert checks.edge_of_grid(None) is None
 
 
+def test_not_in_study() -> None:
+    """Settings that the study did not try raise it; those it tried do not, and neither does a run without a study."""
+    finding = checks.not_in_study(Grid({"fast": (5, 10)}, {"fast": 7}, is_tried=False))
+    assert finding == Finding(
+        Doubt.NOT_IN_STUDY,
+        Weight.DOUBTFUL,
+        "the study did not try fast=7: its trials say nothing of how this was chosen",
+    )
+    assert checks.not_in_study(Grid({"fast": (5, 10)}, {"fast": 5})) is None
+    assert checks.not_in_study(None) is None
+
+
+def test_one_fill_and_several_are_told_apart() -> None:
+    """What is said of fills agrees with their number."""
+    bad = fill(price=Decimal("98.99"))
+    said = [checks.fill_better_than_bar(run(fills=[bad] * count)) for count in (1, 2)]
+    assert [each.words.split(" better")[0] for each in said if each] == ["1 fill is", "2 fills are"]
+
+
 def test_every_doubt_is_tried_here() -> None:
     """The closed list and these tests go together."""
-    apart = {Doubt.TOO_SHORT, Doubt.FLAT_CURVE, Doubt.EDGE_OF_GRID}
+    apart = {Doubt.TOO_SHORT, Doubt.FLAT_CURVE, Doubt.EDGE_OF_GRID, Doubt.NOT_IN_STUDY}
     assert {case[0] for case in CASES} | apart == set(Doubt)
     assert {case[1] for case in CASES} == set(checks.CHECKS)
 

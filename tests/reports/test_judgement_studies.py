@@ -97,17 +97,26 @@ def test_days_that_no_search_saw_are_outside(folder: Path) -> None:
     assert f"on those it was chosen by {inside.figures.sharpe:.2f}" in words(found)
 
 
-def test_a_walk_forward_alone_is_no_search(folder: Path) -> None:
-    """Its tests count as outside; how many variants were tried before this run, it does not say."""
+def test_without_a_search_the_last_training_of_a_walk_forward_is_one(folder: Path) -> None:
+    """Its tests count as outside, its trials as chances for luck, and what is drawn is its last training."""
     session = ran(folder / "ETHUSD.parquet")
     found = judge(session, daily(session), [folder / "walk"], is_drawn=False)
-    assert (found.grid, found.extras.surface) == (None, None)
+    walk = load(folder / "walk")
+    trainings = [index for index, ground in enumerate(walk.grounds) if ground.instrument == "ETH/USD"][::2]
+    surface = found.extras.surface
+    assert found.grid is not None
+    assert found.grid.is_tried
+    assert surface is not None
+    assert np.nanmax(surface.values) == max(trial.figures.sharpe or 0.0 for trial in walk.on(trainings[-1]))
     assert "it was not chosen by, its Sharpe ratio is" in words(found)
-    assert "How many variants were tried to find it is not known" in words(found)
+    assert f"It is one of {walk.trial_count} recorded trials" in words(found)
 
 
 def test_a_study_of_other_bars_is_refused(folder: Path) -> None:
     """Its trials say nothing of this run."""
     session = ran(bars(folder / "SOLUSD.parquet", 8))
-    with pytest.raises(StudyUnusable, match=r"is of ema_cross on BTC/USD 1h, ETH/USD 1h, the run of ema_cross on SOL"):
+    with pytest.raises(
+        StudyUnusable,
+        match=r"has results of ema_cross on BTC/USD 1h, ema_cross on ETH/USD 1h, this run is ema_cross on SOL",
+    ):
         judge(session, daily(session), [folder / "sweep"], is_drawn=False)

@@ -6,6 +6,7 @@ plotly is imported when the first chart is drawn.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from tapeline_backtest.session import Session, Trade
 from tapeline_common.values import InstrumentId, PositionSide, Regime
 from tapeline_lab.reports import series
 from tapeline_lab.reports.breakdown import Period, compounded
+from tapeline_lab.reports.crises import Crisis
 from tapeline_lab.reports.extras import Fan, Folds, Surface
 from tapeline_lab.reports.view import View
 
@@ -22,8 +24,14 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 OURS, MARKET, LOSS, GAIN = "#2f74d0", "#98979c", "#d4483b", "#2f74d0"
+ENTRY = "#8a5cc2"
+"""Of entries: neither a gain nor a loss yet, and none of the regimes' colours."""
+
 REGIMES = {Regime.BULL: "#3d9970", Regime.BEAR: "#d4483b", Regime.CHOP: "#e0a526"}
 DIVERGING = [[0.0, "#dd7468"], [0.25, "#ecb5ae"], [0.5, "#efeeea"], [0.75, "#b0cbee"], [1.0, "#6a9fe0"]]
+THEMED_CELLS, THEMED_INK = "cells", "ink"
+"""Marks (`meta`) of traces whose colours the page changes with its theme."""
+
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 MOST_POINTS = 1_500
@@ -37,6 +45,9 @@ MOST_BANDS = 300
 
 LOG_FROM = 5.0
 """How many times its lowest a price may reach before half of it is squeezed into a corner of a linear axis."""
+
+MOST_TICKS, MOST_DIGITS = 10, 4
+"""An axis has up to ten ticks; finer than a millionth nobody reads."""
 
 HEIGHT = 320
 
@@ -55,7 +66,7 @@ def equity_chart(view: View) -> Figure:
     deepest = thinned(falls)
     scale = view.document.metrics.market_scale
     held = float(curve.equity[0]) * series.wealth(scale * by_day.market)[1:]
-    name = "buy and hold" if scale == 1.0 else f"buy and hold with {scale:.0%} of the money (same volatility)"
+    name = "buy and hold" if scale == 1.0 else f"{scale:.0%} of the money kept in the market (same volatility)"
     lines = (
         (days(by_day.day + 1), held, name, {"color": MARKET, "width": 1.2}),
         (times(curve.time_ns[kept]), curve.equity[kept], "equity", {"color": OURS, "width": 2}),
@@ -67,7 +78,7 @@ def equity_chart(view: View) -> Figure:
     x, y = times(curve.time_ns[deepest]), falls[deepest]
     figure.add_trace(go.Scatter(x=x, y=y, name="below high", showlegend=False, **below), row=2, col=1)
     figure.update_yaxes(title_text=view.session.started.currency, row=1, col=1)
-    figure.update_yaxes(title_text="below high", tickformat=".1%", row=2, col=1)
+    figure.update_yaxes(title_text="below high", tickformat=percent(falls), row=2, col=1)
     return _laid_out(figure, height=460)
 
 
@@ -91,15 +102,15 @@ def monthly_chart(view: View) -> Figure:
     for name, change in rows:
         table[names.index(name[:4]), int(name[5:]) - 1] = change
     table[:, 12] = [years[name] for name in names]
+    bound = float(np.nanmax(np.abs(table[:, :12])))
     shades = table.copy()
-    shades[:, 12] = np.nan  # a year's shade would say more than a month's
-    bound = float(np.nanmax(np.abs(shades))) if np.isfinite(shades).any() else 0.01
+    shades[:, 12] = 0.0  # a year's shade would say more than a month's
     text = [[f"{value:+.1%}" if np.isfinite(value) else "" for value in line] for line in table]
     figure = go.Figure(
         go.Heatmap(
             x=[*MONTHS, "year"],
             y=names,
-            z=np.nan_to_num(shades, nan=0.0),
+            z=shades,
             text=text,
             texttemplate="%{text}",
             colorscale=DIVERGING,
@@ -108,6 +119,7 @@ def monthly_chart(view: View) -> Figure:
             xgap=2,
             ygap=2,
             showscale=False,
+            meta=THEMED_CELLS,
             textfont={"color": "#222", "size": 11},
             hovertemplate="%{y} %{x}: %{text}<extra></extra>",
         )
@@ -135,7 +147,9 @@ def rolling_chart(view: View) -> Figure | None:
         line = {"color": colour, "width": 1.6}
         figure.add_trace(go.Scatter(x=moments, y=values, name=name, line=line), row=row, col=1)
     figure.add_hline(y=0, line_width=1, line_color=MARKET, row=1, col=1)
-    figure.update_yaxes(tickformat=".0%", row=2, col=1)
+    figure.update_yaxes(title_text="Sharpe", row=1, col=1)
+    spread = lines[1][0]
+    figure.update_yaxes(title_text="volatility", tickformat=percent(spread[np.isfinite(spread)]), row=2, col=1)
     return _laid_out(figure, height=360)
 
 
@@ -145,28 +159,36 @@ def rolling_window(count: int) -> int:
 
 
 def distribution_chart(view: View) -> Figure:
-    """Daily returns, losses and gains apart, with the day's value at risk."""
+    """Daily returns: losses, gains and days without a change apart, with the day's value at risk."""
     from plotly import graph_objects as go
 
     returns = view.by_day.returns
     low, high = float(returns.min()), float(returns.max())
     width = (high - low) / max(min(60, int(2 * len(returns) ** 0.5)), 1) or 1e-4
     figure = go.Figure()
-    for name, some, colour in (("losses", returns[returns < 0], LOSS), ("gains", returns[returns >= 0], GAIN)):
+    for name, some, colour in (("losses", returns[returns < 0], LOSS), ("gains", returns[returns > 0], GAIN)):
         bins = {"start": 0.0 if name == "gains" else width * np.floor(low / width), "end": high + width, "size": width}
-        figure.add_trace(go.Histogram(x=some, name=name, marker_color=colour, opacity=0.85, xbins=bins))
+        if len(some):
+            figure.add_trace(go.Histogram(x=some, name=name, marker_color=colour, opacity=0.85, xbins=bins))
+    still = int(np.count_nonzero(returns == 0))
+    if still:
+        bar = {"x": [0.0], "y": [still], "width": [width / 3], "name": "no change", "marker_color": MARKET}
+        figure.add_trace(go.Bar(**bar))
     at_risk = view.document.metrics.value_at_risk
     if at_risk is not None:
-        note = f"value at risk {at_risk:.2%}"
-        figure.add_vline(x=at_risk, line_dash="dot", line_color=MARKET, annotation_text=note)
+        figure.add_vline(x=at_risk, line_dash="dot", line_color=MARKET)
+        line, name = {"color": MARKET, "dash": "dot"}, f"value at risk {at_risk:.2%}"
+        figure.add_trace(go.Scatter(x=[None], y=[None], mode="lines", name=name, line=line))
     figure.update_layout(barmode="overlay", bargap=0.03)
-    figure.update_xaxes(tickformat=".1%")
+    # Said, not found: a single bar of a bar chart would widen the axis by far more than its own width.
+    shown = [min(low, 0.0) - width, max(high, 0.0) + width]
+    figure.update_xaxes(title_text="return of a day", tickformat=percent(returns), range=shown)
     figure.update_yaxes(title_text="days")
     return _laid_out(figure)
 
 
 def trades_chart(session: Session, instrument: InstrumentId) -> Figure:
-    """Price with entries and exits, over a band of the regime."""
+    """Price with entries and exits, over a band of the regime. Positions that were left open have an entry only."""
     from plotly import graph_objects as go
 
     bars = session.bars[instrument]
@@ -177,15 +199,15 @@ def trades_chart(session: Session, instrument: InstrumentId) -> Figure:
     if bars.close.min() > 0 and bars.close.max() > LOG_FROM * bars.close.min():
         ticks = log_ticks(float(bars.close.min()), float(bars.close.max()))
         figure.update_yaxes(type="log", tickvals=ticks, ticktext=[f"{tick:,.6g}" for tick in ticks])
+    figure.update_yaxes(title_text=session.started.currency)
     trades = [trade for trade in session.trades if trade.instrument == instrument][-MOST_TRADES:]
     size = 7 if len(trades) < 100 else 5 if len(trades) < 400 else 4
-    for side, symbol in ((PositionSide.LONG, "triangle-up"), (PositionSide.SHORT, "triangle-down")):
-        some = [trade for trade in trades if trade.side is side]
-        if some:
-            x = times(np.array([trade.opened_ns for trade in some]))
-            y = [float(trade.entry_price) for trade in some]
-            marker = {"symbol": symbol, "size": size + 2, "color": OURS, "line": {"width": 0.5, "color": "white"}}
-            figure.add_trace(go.Scatter(x=x, y=y, mode="markers", name=f"{side.lower()} entry", marker=marker))
+    for name, symbol, entries in _entries(session, instrument, trades):
+        if entries:
+            x = times(np.array([opened_ns for opened_ns, _ in entries]))
+            y = [price for _, price in entries]
+            marker = {"symbol": symbol, "size": size + 2, "color": ENTRY}
+            figure.add_trace(go.Scatter(x=x, y=y, mode="markers", name=name, marker=marker))
     for name, colour, some in (
         ("exit with profit", GAIN, [trade for trade in trades if trade.net > 0]),
         ("exit with loss", LOSS, [trade for trade in trades if trade.net <= 0]),
@@ -198,6 +220,25 @@ def trades_chart(session: Session, instrument: InstrumentId) -> Figure:
         marker = {"symbol": "square", "size": 11, "color": REGIMES[regime], "opacity": 0.45}
         figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=regime.lower(), marker=marker))
     return _laid_out(figure, height=420)
+
+
+def _entries(
+    session: Session, instrument: InstrumentId, trades: list[Trade]
+) -> list[tuple[str, str, list[tuple[int, float]]]]:
+    """(name, symbol, [(time_ns, price)]) of each kind of entry."""
+    kinds = ((PositionSide.LONG, "triangle-up"), (PositionSide.SHORT, "triangle-down"))
+    found = [
+        (
+            f"{side.lower()} entry",
+            symbol,
+            [(trade.opened_ns, float(trade.entry_price)) for trade in trades if trade.side is side],
+        )
+        for side, symbol in kinds
+    ]
+    left = [
+        (each.opened_ns, float(each.average_price)) for each in session.open_positions if each.instrument == instrument
+    ]
+    return [*found, ("left open", "diamond", left)]
 
 
 def _exits(go: Any, some: list[Trade], name: str, marker: dict[str, Any]) -> Any:
@@ -258,7 +299,8 @@ def costs_chart(view: View) -> Figure:
         go.Waterfall(
             x=["before costs", *parts, "net profit"],
             y=amounts,
-            measure=["absolute", *("relative" for _ in parts), "total"],
+            # Relative to nothing is the amount itself, in the colour of its own sign.
+            measure=["relative", *("relative" for _ in parts), "total"],
             text=[f"{amount:,.0f}" for amount in amounts],
             textposition="outside",
             cliponaxis=False,
@@ -274,19 +316,20 @@ def costs_chart(view: View) -> Figure:
 
 
 def surface_chart(surface: Surface) -> Figure:
-    """A figure over two parameters, the chosen point marked."""
+    """A figure over two parameters, the run's own point marked."""
     from plotly import graph_objects as go
 
     figure = go.Figure(
         go.Heatmap(
-            x=list(surface.x), y=list(surface.y), z=surface.values, colorscale=DIVERGING, zmid=0,
+            x=list(surface.x), y=list(surface.y), z=surface.values, colorscale=DIVERGING, zmid=0, meta=THEMED_CELLS,
             colorbar={"title": surface.figure},
         )
     )  # fmt: skip
     if surface.chosen is not None:
         marker = {"symbol": "circle-open", "size": 16, "color": "#111", "line": {"width": 3}}
         x, y = surface.chosen
-        figure.add_trace(go.Scatter(x=[x], y=[y], mode="markers", name="chosen", marker=marker))
+        mark = {"x": [x], "y": [y], "mode": "markers", "name": "this run", "marker": marker, "meta": THEMED_INK}
+        figure.add_trace(go.Scatter(**mark, showlegend=True))
     figure.update_xaxes(title_text=surface.x_name)
     figure.update_yaxes(title_text=surface.y_name)
     return _laid_out(figure, height=400)
@@ -296,7 +339,7 @@ def folds_chart(folds: Folds) -> Figure:
     """In-sample beside out-of-sample, fold by fold."""
     from plotly import graph_objects as go
 
-    names = [fold.name for fold in folds.folds]
+    names = [fold.name.replace(" to ", "<br>to ") for fold in folds.folds]
     figure = go.Figure()
     figure.add_trace(go.Bar(x=names, y=[fold.in_sample for fold in folds.folds], name="in sample", marker_color=MARKET))
     after = [fold.out_of_sample for fold in folds.folds]
@@ -306,20 +349,49 @@ def folds_chart(folds: Folds) -> Figure:
 
 
 def fan_chart(fan: Fan) -> Figure:
-    """Quantiles of resampled equity, and what happened among them."""
+    """Quantiles of resampled equity as bands around their median, and what happened among them."""
     from plotly import graph_objects as go
 
-    figure = go.Figure()
-    for place, quantile in enumerate(sorted(fan.quantiles)):
-        line = {"color": MARKET, "width": 1.6 if quantile == 0.5 else 0.6}
-        fill = {"fill": "tonexty", "fillcolor": "rgba(128,128,128,0.18)"} if place else {}
-        y = fan.quantiles[quantile]
-        figure.add_trace(go.Scatter(x=fan.steps, y=y, name=f"{quantile:.0%}", line=line, **fill))
+    figure, levels = go.Figure(), sorted(fan.quantiles)
+    for place in range(len(levels) // 2):
+        low, high = levels[place], levels[-1 - place]
+        edge = {"mode": "lines", "line": {"color": MARKET, "width": 0.6}, "legendgroup": f"{low}"}
+        figure.add_trace(go.Scatter(x=fan.steps, y=fan.quantiles[low], showlegend=False, **edge))
+        band = {"fill": "tonexty", "fillcolor": "rgba(128,128,128,0.2)", "name": f"{high - low:.0%} of the histories"}
+        figure.add_trace(go.Scatter(x=fan.steps, y=fan.quantiles[high], **edge, **band))
+    if len(levels) % 2:
+        middle = {"name": "median", "line": {"color": MARKET, "width": 1.6, "dash": "dash"}}
+        figure.add_trace(go.Scatter(x=fan.steps, y=fan.quantiles[levels[len(levels) // 2]], **middle))
     ours = {"color": OURS, "width": 2}
     figure.add_trace(go.Scatter(x=fan.steps, y=fan.observed, name="what happened", line=ours))
     figure.update_xaxes(title_text="days")
     figure.update_yaxes(title_text="equity over start")
     return _laid_out(figure, height=380)
+
+
+def crises_chart(found: Sequence[Crisis]) -> Figure:
+    """Returns of the account and of the market in each crisis that the run saw."""
+    from plotly import graph_objects as go
+
+    names = [one.name.replace(" ", "<br>", 1) for one in found]
+    figure = go.Figure()
+    for label, values, colour in (
+        ("market", [one.market for one in found], MARKET),
+        ("account", [one.change for one in found], OURS),
+    ):
+        figure.add_trace(go.Bar(x=names, y=values, name=label, marker_color=colour))
+    figure.add_hline(y=0, line_width=1, line_color=MARKET)
+    changes = np.array([value for one in found for value in (one.market, one.change, 0.0)])
+    figure.update_yaxes(title_text="return", tickformat=percent(changes))
+    figure.update_xaxes(type="category")
+    return _laid_out(figure)
+
+
+def percent(values: Floats) -> str:
+    """Format of an axis that shows these fractions: so many digits that neighbouring ticks differ."""
+    span = float(np.ptp(values)) if len(values) else 0.0
+    digits = 0 if span <= 0 else max(0, int(np.ceil(-np.log10(span * 100 / MOST_TICKS))))
+    return f".{min(digits, MOST_DIGITS)}%"
 
 
 def log_ticks(low: float, high: float) -> list[float]:
@@ -356,13 +428,15 @@ def _laid_out(figure: Any, height: int = HEIGHT) -> Any:
     """The same margins and nothing that a theme decides; a page gives the colours of text and grid."""
     figure.update_layout(
         height=height,
-        margin={"l": 64, "r": 20, "t": 28, "b": 40},
+        margin={"l": 72, "r": 20, "t": 28, "b": 40},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
         hovermode="closest",
         template="none",
     )
-    figure.update_xaxes(gridcolor="rgba(128,128,128,0.18)", zeroline=False)
-    figure.update_yaxes(gridcolor="rgba(128,128,128,0.18)", zeroline=False)
+    grid = {"gridcolor": "rgba(128,128,128,0.18)", "zeroline": False, "automargin": True}
+    # The first date stands under the lowest number of the other axis: lower by half a line, they do not touch.
+    figure.update_xaxes(**grid, ticklabelstandoff=8)
+    figure.update_yaxes(**grid, title_standoff=10)
     return figure

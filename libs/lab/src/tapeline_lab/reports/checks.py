@@ -63,6 +63,7 @@ class Doubt(StrEnum):
     NO_COSTS = "NO_COSTS"
     COSTS_DOMINATE = "COSTS_DOMINATE"
     EDGE_OF_GRID = "EDGE_OF_GRID"
+    NOT_IN_STUDY = "NOT_IN_STUDY"
 
 
 class Weight(StrEnum):
@@ -83,16 +84,21 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Grid(msgspec.Struct, frozen=True):
-    """What a sweep tried: parameter → values in order, and the chosen ones. The seam to ``tapeline_lab.search``."""
+    """What a study tried: parameter → values in order, and the run's own. The seam to ``tapeline_lab.search``.
+
+    is_tried: whether the run's setting is one of the trials.
+    """
 
     values: Mapping[str, Sequence[ParameterValue]]
     chosen: Mapping[str, ParameterValue]
+    is_tried: bool = True
 
 
 def findings(session: Session, returns: Sequence[float], grid: Grid | None = None) -> tuple[Finding, ...]:
     """Every doubt there is, the gravest first. returns: of equity per UTC day."""
     found = [finding for check in CHECKS if (finding := check(session)) is not None]
-    found += [one for one in (too_short(returns), flat_curve(returns), edge_of_grid(grid)) if one is not None]
+    others = (too_short(returns), flat_curve(returns), edge_of_grid(grid), not_in_study(grid))
+    found += [one for one in others if one is not None]
     order = list(Weight)
     return tuple(sorted(found, key=lambda one: order.index(one.weight)))
 
@@ -162,7 +168,7 @@ def fill_better_than_bar(session: Session) -> Finding | None:
         for fill in session.fills
         if float(fill.price) * fill.side.sign < _best(fill) * fill.side.sign - TOLERANCE * float(fill.price)
     ]
-    words = "{} fills are better than any price of their bar: look for look-ahead, or for bars that are not the venue's"
+    words = "{} better than any price of the bar: look for look-ahead, or for bars that are not the venue's"
     return _about_fills(Doubt.FILL_BETTER_THAN_BAR, Weight.WRONG, words, bad)
 
 
@@ -176,7 +182,7 @@ def fill_outside_bar(session: Session) -> Finding | None:
         worst = fill.bar_high if fill.side.sign > 0 else fill.bar_low
         if undisturbed * fill.side.sign > worst * fill.side.sign + TOLERANCE * abs(worst):
             bad.append(fill)
-    words = "{} fills are outside their bar's range even without slippage: the fill model or the bars are wrong"
+    words = "{} outside the bar's range even without slippage: the fill model or the bars are wrong"
     return _about_fills(Doubt.FILL_OUTSIDE_BAR, Weight.WRONG, words, bad)
 
 
@@ -184,7 +190,7 @@ def fill_above_volume(session: Session) -> Finding | None:
     """All our fills in a bar together; bars of a source without volumes say nothing."""
     taken = taken_of_bars(session)
     bad = [fill for fill in session.fills if taken.get(fill.bar_pos, 0.0) > 1.0 + TOLERANCE]
-    words = "{} fills took more than their bar's whole volume: set `participation`, or a smaller size"
+    words = "{} part of more than a bar's whole volume taken: set `participation`, or a smaller size"
     return _about_fills(Doubt.FILL_ABOVE_VOLUME, Weight.WRONG, words, bad)
 
 
@@ -202,7 +208,7 @@ def stale_fill(session: Session) -> Finding | None:
         late = waited and fill.time_ns - order.time_ns > STALE_BARS * length_ns
         if late or (fill.instrument in known and fill.bar_volume == 0.0):
             bad.append(fill)
-    words = "{} market fills came after a gap in the bars, or in bars without volume: their prices are not to be had"
+    words = "{} of a market order after a gap in the bars, or in a bar without volume: no such price was to be had"
     return _about_fills(Doubt.STALE_FILL, Weight.DOUBTFUL, words, bad)
 
 
@@ -255,8 +261,19 @@ def edge_of_grid(grid: Grid | None) -> Finding | None:
     ]
     if not at_edge:
         return None
-    words = f"{', '.join(at_edge)} lies at the edge of what was tried: widen the grid before believing it"
+    words = (
+        f"what was chosen lies at the edge of what was tried ({', '.join(at_edge)}): widen the grid before believing it"
+    )
     return Finding(Doubt.EDGE_OF_GRID, Weight.DOUBTFUL, words)
+
+
+def not_in_study(grid: Grid | None) -> Finding | None:
+    """The luck of choosing it was not counted: these settings came from elsewhere."""
+    if grid is None or grid.is_tried:
+        return None
+    settings = ", ".join(f"{name}={value}" for name, value in grid.chosen.items())
+    words = f"the study did not try {settings}: its trials say nothing of how this was chosen"
+    return Finding(Doubt.NOT_IN_STUDY, Weight.DOUBTFUL, words)
 
 
 CHECKS: tuple[Callable[[Session], Finding | None], ...] = (
@@ -294,4 +311,8 @@ def _with_volume(bars: Mapping[InstrumentId, Bars]) -> frozenset[InstrumentId]:
 
 
 def _about_fills(doubt: Doubt, weight: Weight, words: str, bad: Sequence[Fill]) -> Finding | None:
-    return Finding(doubt, weight, words.format(len(bad)), tuple(fill.pos for fill in bad[:5])) if bad else None
+    """words: what comes after "1 fill is" or "3 fills are"."""
+    if not bad:
+        return None
+    count = "1 fill is" if len(bad) == 1 else f"{len(bad):,} fills are"
+    return Finding(doubt, weight, words.format(count), tuple(fill.pos for fill in bad[:5]))

@@ -83,7 +83,9 @@ def report_command(
         judged = judge(session, daily(session), studies, is_drawn=folder is not None)
     except StudyUnusable as trouble:
         fail(str(trouble), EXIT_CONFIGURATION)
-    found = view(session, [*asked, *(FULL if folder is not None else ())], judged.verdict, judged.grid)
+    found = view(
+        session, [*asked, *(FULL if folder is not None else ())], judged.verdict, judged.grid, judged.intervals
+    )
     written: list[str] = []
     if folder is not None:
         from tapeline_lab.reports.artefacts import write_artefacts

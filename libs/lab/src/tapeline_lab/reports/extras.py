@@ -16,7 +16,11 @@ Ints = NDArray[np.int64]
 
 
 class Surface(msgspec.Struct, frozen=True):
-    """A figure over two parameters. values: shape (len(y), len(x)), NaN where nothing was tried. chosen: (x, y)."""
+    """A figure over two parameters.
+
+    values: shape (len(y), len(x)), NaN where nothing was tried. chosen: (x, y) of the run, if it is among them.
+    ground: a sentence on what it was tried, where that is not the run itself.
+    """
 
     figure: str
     x_name: str
@@ -25,6 +29,7 @@ class Surface(msgspec.Struct, frozen=True):
     y: Sequence[float]
     values: Floats
     chosen: tuple[float, float] | None = None
+    ground: str = ""
 
 
 class Fold(msgspec.Struct, frozen=True):

@@ -9,16 +9,20 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+from collections.abc import Callable
+from decimal import Decimal
 from functools import cache
 from html import escape
 from importlib.resources import files
 
 import msgspec
 
+from tapeline_backtest.session import Session
+from tapeline_common.values import InstrumentId
 from tapeline_lab.reports import charts
 from tapeline_lab.reports.checks import Finding, Weight
 from tapeline_lab.reports.console import duration, money, number, share, summary
-from tapeline_lab.reports.crises import crises
+from tapeline_lab.reports.crises import CRISES, crises
 from tapeline_lab.reports.extras import Extras
 from tapeline_lab.reports.groups import Group
 from tapeline_lab.reports.manifest import RunManifest
@@ -26,6 +30,24 @@ from tapeline_lab.reports.view import Document, View
 
 SUPPORTING = ("STRONG", "MODERATE")
 """Levels of a verdict under which the evidence speaks for the run."""
+
+AGAINST = "AGAINST"
+
+INTERVALS = "In italics: 95 % intervals, if days and trades to come are like these. How it was chosen is not in them."
+EQUITY = (
+    "At each bar's close, beside the market at no more than the account's risk: a share of the money that is kept in "
+    "it day by day. Below: how far equity is under its highest so far."
+)
+ROLLING = "Whether it was good all along: of the days before each, annualised."
+SURFACE = (
+    "The best of all other parameters at each point. A peak that stands alone is luck. A plateau is no proof: "
+    "neighbours trade alike, so luck makes plateaus too."
+)
+FAN = (
+    "The run's days drawn again in blocks: how else such days could have come out. They are taken as good as they "
+    "were, so the bands rise where the run did; if it was chosen for these days, they are too friendly."
+)
+FOLDS = "What was chosen on each stretch, on that stretch and on the one after it. Only the latter is a result."
 
 MOST_INSTRUMENTS = 3
 """Instruments whose trades are drawn; of more, those with the most trades."""
@@ -37,14 +59,13 @@ class _Charts:
     def __init__(self) -> None:
         self.figures: dict[str, object] = {}
 
-    def add(self, title: str, words: str, figure: object | None) -> str:
-        """A section with a chart, or nothing without one."""
+    def add(self, name: str, title: str, words: str, figure: object | None, below: str = "") -> str:
+        """A section with a chart and what stands below it, or nothing without a chart."""
         if figure is None:
             return ""
-        name = f"chart-{len(self.figures) + 1}"
         self.figures[name] = figure
         note = f"<p>{escape(words)}</p>" if words else ""
-        return f'<section><h2>{escape(title)}</h2>{note}<figure id="{name}"></figure></section>'
+        return f'<section><h2>{escape(title)}</h2>{note}<figure id="{name}"></figure>{below}</section>'
 
     def encoded(self) -> str:
         import plotly.io
@@ -59,17 +80,19 @@ def page(found: View, manifest: RunManifest, extras: Extras) -> str:
     parts = [
         _heading(document, manifest),
         _belief(document),
-        _tiles(document),
-        drawn.add("Equity", "At each bar's close, beside the market bought and held.", charts.equity_chart(found)),
-        drawn.add("Months", "Return of each month; the last column is the year.", charts.monthly_chart(found)),
-        _pair(
-            drawn.add("Costs", "From the profit before costs to what was left.", charts.costs_chart(found)),
-            drawn.add("Days", "How often a day ended where.", charts.distribution_chart(found)),
+        _tiles(found),
+        drawn.add("equity", "Equity", EQUITY, charts.equity_chart(found)),
+        drawn.add(
+            "months", "Months", "Return of each month; the last column is the year.", charts.monthly_chart(found)
         ),
-        drawn.add("Rolling", "Whether it was good all along.", charts.rolling_chart(found)),
+        _pair(
+            drawn.add("costs", "Costs", "From the profit before costs to what was left.", charts.costs_chart(found)),
+            drawn.add("days", "Days", "How many days ended with which return.", charts.distribution_chart(found)),
+        ),
+        drawn.add("rolling", "Rolling", ROLLING, charts.rolling_chart(found)),
         *_trades(found, drawn),
         _study(extras, drawn),
-        _crises(found),
+        _crises(found, drawn),
         _groups(document),
         _figures(document),
         _foot(manifest),
@@ -93,7 +116,8 @@ def _library() -> str:
 def _heading(document: Document, manifest: RunManifest) -> str:
     report = document.report
     names = ", ".join(one.name for one in report.instruments.values())
-    kind = "backtest" if manifest.realm == "REPLAY" else "live tape"
+    simulated = any(each["type"] == "VenueConfigured" for each in manifest.configuration)
+    kind = "backtest" if manifest.realm == "REPLAY" else "paper trading" if simulated else "live trading"
     parameters = ", ".join(f"{name} {value}" for name, value in report.parameters.items())
     period = [row for row in summary(document.metrics, document)[0] if row[0] in ("from", "to")]
     span = f"{period[0][1]} to {period[1][1]} UTC"
@@ -102,28 +126,58 @@ def _heading(document: Document, manifest: RunManifest) -> str:
 
 
 def _belief(document: Document) -> str:
-    """What happened in one sentence, the verdict where there is one, and every doubt."""
-    worst = document.findings[0].weight if document.findings else None
-    level = worst.value if worst is not None else "NOTE"
-    verdict = ""
-    if document.verdict is not None:
-        first, *others = document.verdict.words
-        told = "".join(f"<li>{escape(words)}</li>" for words in others)
-        verdict = f"<p class='lead'><b>{escape(first)}</b></p><ul class='told'>{told}</ul>"
-        if worst is not Weight.WRONG:
-            level = "GOOD" if document.verdict.level in SUPPORTING else "DOUBTFUL"
-    items = "".join(map(_finding, document.findings))
-    doubts = f"<ul class='findings'>{items}</ul>" if items else "<p>No sanity check had anything to say.</p>"
+    """The verdict, what happened in one sentence, what speaks for and against it, and every doubt."""
+    verdict = document.verdict
+    reasons = () if verdict is None else verdict.reasons
+    items = [_item(REASONS[each.standing], each.standing, escape(each.words)) for each in reasons]
+    items += map(_finding, document.findings)
+    if not document.findings:
+        items.append(_item("checked", "NOTE", "No sanity check had anything to say."))
     return (
-        f"<section class='verdict {level}'><h2>Can it be believed?</h2>"
-        f"<p class='lead'>{escape(headline(document))}</p>{verdict}{doubts}</section>"
+        f"<section class='verdict {_look(document)}'><h2>Can it be believed?</h2>"
+        f"<p class='lead'><b>{escape(lead(document))}</b></p><p class='lead'>{escape(headline(document))}</p>"
+        f"<ul class='findings'>{''.join(items)}</ul></section>"
     )
+
+
+REASONS = {"DOUBTS": "against", "UNKNOWN": "unknown", "SUPPORTS": "for", "NEUTRAL": "note"}
+"""Which way a reason of the verdict points, in a word."""
+
+
+def lead(document: Document) -> str:
+    """The first sentence of the page: what to think of what follows."""
+    wrong = sum(finding.weight is Weight.WRONG for finding in document.findings)
+    if wrong:
+        return f"Do not use these figures: {_times(wrong, 'check')} found what cannot be."
+    if document.verdict is None:
+        return "The evidence was not weighed: that takes at least twenty days, and equity that moves."
+    return document.verdict.words[0]
+
+
+def _look(document: Document) -> str:
+    """Colour of the verdict: good only if the evidence supports the run and no check doubts it."""
+    weights = {finding.weight for finding in document.findings}
+    level = None if document.verdict is None else document.verdict.level
+    if Weight.WRONG in weights or level == AGAINST:
+        return "WRONG"
+    if Weight.DOUBTFUL in weights:
+        return "DOUBTFUL"
+    if level is None:
+        return "NOTE"
+    return "GOOD" if level in SUPPORTING else "DOUBTFUL"
 
 
 def _finding(finding: Finding) -> str:
     look = f" <code>tapeline why {finding.positions[0]}</code>" if finding.positions else ""
-    tag = f"<span class='tag {finding.weight}'>{finding.weight.lower()}</span>"
-    return f"<li>{tag}<span>{escape(finding.words)}{look}</span></li>"
+    return _item(finding.weight.lower(), finding.weight, escape(_sentence(finding.words)) + look)
+
+
+def _item(tag: str, look: str, html: str) -> str:
+    return f"<li><span class='tag {look}'>{tag}</span><span>{html}</span></li>"
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."
 
 
 def headline(document: Document) -> str:
@@ -136,16 +190,14 @@ def headline(document: Document) -> str:
         f"{abs(found.market_change):.2%}; it fell {found.max_drawdown:.2%} from its high at worst."
     )
     if found.market_scale < 1.0:
-        brought = "brought" if found.market_at_our_risk > 0 else "cost"
-        text += f" Held at the same volatility, the market would have {brought} {abs(found.market_at_our_risk):.2%}."
-    wrong = sum(finding.weight is Weight.WRONG for finding in document.findings)
+        brought = "gained" if found.market_at_our_risk > 0 else "lost"
+        text += (
+            f" Keeping {found.market_scale:.0%} of the money in the market, which is as volatile, would have {brought} "
+            f"{abs(found.market_at_our_risk):.2%}."
+        )
     doubtful = sum(finding.weight is Weight.DOUBTFUL for finding in document.findings)
-    if wrong:
-        return f"{text} {_times(wrong, 'check')} found what cannot be: do not use these figures."
     if doubtful:
         return f"{text} {_times(doubtful, 'check')} found reason for doubt."
-    if document.verdict is None:
-        return f"{text} Whether that is more than luck was not tested here."
     return text
 
 
@@ -153,23 +205,40 @@ def _times(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def _tiles(document: Document) -> str:
-    found, trades = document.metrics, document.metrics.trades
-    tiles = [
-        ("net profit", f"{found.net_profit:,.2f}", found.net_profit),
-        ("annual return", share(found.annual_return), found.annual_return),
-        ("Sharpe", number(found.sharpe, 2), found.sharpe),
-        ("max drawdown", f"{found.max_drawdown:.2%}", None),
-        ("trades", f"{trades.trades:,}", None),
-        ("win rate", "-" if trades.win_rate is None else f"{trades.win_rate:.1%}", None),
-        ("profit factor", number(trades.profit_factor, 2), None),
-        ("market", share(found.market_change), None),
+WHOLE_FROM = 1_000
+
+Written = Callable[[float], str]
+
+
+def _tiles(view: View) -> str:
+    """The headline figures, each with the interval that the luck of the days leaves it."""
+    found, trades, spans = view.document.metrics, view.document.metrics.trades, view.document.intervals
+    win_rate = "-" if trades.win_rate is None else f"{trades.win_rate:.1%}"
+    currency = view.session.started.currency
+    tiles: list[tuple[str, str, Decimal | float | None, str, Written]] = [
+        (f"net profit, {currency}", whole(found.net_profit), found.net_profit, "net_profit", whole),
+        ("annual return", share(found.annual_return), found.annual_return, "annual_return", "{:+.1%}".format),
+        ("Sharpe", number(found.sharpe, 2), found.sharpe, "sharpe", "{:.2f}".format),
+        ("max drawdown", f"{found.max_drawdown:.2%}", None, "max_drawdown", "{:.1%}".format),
+        ("trades", f"{trades.trades:,}", None, "", str),
+        ("win rate", win_rate, None, "win_rate", "{:.1%}".format),
+        ("profit factor", number(trades.profit_factor, 2), None, "profit_factor", "{:.2f}".format),
+        ("market", share(found.market_change), None, "", str),
     ]
     cells = []
-    for name, value, signed in tiles:
+    for name, value, signed, key, written in tiles:
         colour = "" if not signed else "gain" if signed > 0 else "loss"
-        cells.append(f"<div class='tile'><b class='{colour}'>{escape(value)}</b><span>{name}</span></div>")
-    return f"<div class='tiles'>{''.join(cells)}</div>"
+        span = spans.get(key)
+        text = "" if span is None else f"<i>{escape(f'{written(span.low)} to {written(span.high)}')}</i>"
+        figure = f"<b class='{colour}'>{escape(value)}</b>{text}<span>{escape(name)}</span>"
+        cells.append(f"<div class='tile'>{figure}</div>")
+    note = f"<p class='under'>{INTERVALS}</p>" if spans else ""
+    return f"<div class='tiles'>{''.join(cells)}</div>{note}"
+
+
+def whole(amount: Decimal | float) -> str:
+    """Money without what is too small to matter beside it."""
+    return f"{amount:,.0f}" if abs(float(amount)) >= WHOLE_FROM else f"{amount:,.2f}"
 
 
 def _pair(*sections: str) -> str:
@@ -184,29 +253,43 @@ def _trades(found: View, drawn: _Charts) -> list[str]:
     busiest = sorted(counts, key=lambda instrument: -counts[instrument])[:MOST_INSTRUMENTS]
     return [
         drawn.add(
+            f"trades-{place}",
             f"Trades in {session.name(instrument)}",
-            f"{counts[instrument]:,} trades; the band is the regime where one is known.",
+            _about_trades(session, instrument, counts[instrument]),
             charts.trades_chart(session, instrument),
         )
-        for instrument in busiest
+        for place, instrument in enumerate(busiest, 1)
     ]
+
+
+def _about_trades(session: Session, instrument: InstrumentId, count: int) -> str:
+    parts = [_times(count, "closed trade")]
+    if count > charts.MOST_TRADES:
+        parts.append(f"the latest {charts.MOST_TRADES:,} are drawn")
+    left = sum(each.instrument == instrument for each in session.open_positions)
+    if left:
+        parts.append(f"{_times(left, 'position')} left open")
+    known = bool(charts.regime_bands(session, instrument))
+    return f"{', '.join(parts)}. {'The band behind is the regime.' if known else 'No regime was known.'}"
 
 
 def _study(extras: Extras, drawn: _Charts) -> str:
     parts = []
     if extras.folds is not None:
-        words = "What was chosen on each stretch, there and on the one after it."
-        parts.append(drawn.add("Walk-forward", words, charts.folds_chart(extras.folds)))
+        parts.append(drawn.add("folds", "Walk-forward", FOLDS, charts.folds_chart(extras.folds)))
     if extras.surface is not None:
-        words = "A peak that stands alone is luck; a plateau is not."
-        parts.append(drawn.add("Parameters", words, charts.surface_chart(extras.surface)))
+        words = f"{extras.surface.ground} {SURFACE}".strip()
+        parts.append(drawn.add("surface", "Parameters", words, charts.surface_chart(extras.surface)))
     if extras.fan is not None:
-        words = "The run's days drawn again in blocks: what else might have come of the same trading."
-        parts.append(drawn.add("Other orders of the same luck", words, charts.fan_chart(extras.fan)))
+        parts.append(drawn.add("fan", "Other histories of the same days", FAN, charts.fan_chart(extras.fan)))
     return "".join(parts)
 
 
-def _crises(found: View) -> str:
+def _crises(found: View, drawn: _Charts) -> str:
+    seen = crises(found.by_day)
+    if not seen:
+        text = f"<p>The run saw none of the {len(CRISES)} that are looked for, from 2008 to 2025.</p>"
+        return f"<section><h2>Crises</h2>{text}</section>"
     rows = [
         [
             one.name,
@@ -216,12 +299,11 @@ def _crises(found: View) -> str:
             share(one.market),
             f"{one.drawdown:.2%}",
         ]
-        for one in crises(found.by_day)
+        for one in seen
     ]
-    if not rows:
-        return ""
-    table = _table("", ["period", "days of", "days", "account", "market", "drawdown"], rows)
-    return f"<section><h2>Crises</h2><p>Times that everybody remembers.</p>{table}</section>"
+    table = _table("", ["period", "from, to", "days seen", "account", "market", "drawdown"], rows)
+    words = "Times that everybody remembers, by the calendar: whether bars are recorded or made up is not asked."
+    return drawn.add("crises", "Crises", words, charts.crises_chart(seen), table)
 
 
 def _groups(document: Document) -> str:
@@ -260,7 +342,7 @@ def _group_table(caption: str, rows: tuple[Group, ...], total: Group) -> str:
         for row in (*rows, total)
     ]
     columns = ["", "trades", "mean", "profit", "of cash", "duration", "win/draw/loss", "win rate", "profit factor"]
-    return _table(caption, columns, cells, has_total=True)
+    return _table(caption, columns, cells, has_total=True, look="groups")
 
 
 def _left_open(document: Document) -> str:
@@ -304,11 +386,12 @@ def _foot(manifest: RunManifest) -> str:
     )
 
 
-def _table(caption: str, columns: list[str], rows: list[list[str]], *, has_total: bool = False) -> str:
+def _table(caption: str, columns: list[str], rows: list[list[str]], *, has_total: bool = False, look: str = "") -> str:
     head = f"<thead><tr>{''.join(f'<th>{escape(name)}</th>' for name in columns)}</tr></thead>" if columns else ""
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
     lines = []
     for place, row in enumerate(rows):
-        look = " class='total'" if has_total and place == len(rows) - 1 else ""
-        lines.append(f"<tr{look}>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>")
-    return f"<div class='scroll'><table>{title}{head}<tbody>{''.join(lines)}</tbody></table></div>"
+        kind = " class='total'" if has_total and place == len(rows) - 1 else ""
+        lines.append(f"<tr{kind}>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>")
+    opening = f"<table class='{look}'>" if look else "<table>"
+    return f"<div class='scroll'>{opening}{title}{head}<tbody>{''.join(lines)}</tbody></table></div>"

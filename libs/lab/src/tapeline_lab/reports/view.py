@@ -6,7 +6,7 @@ handed in is left out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -19,6 +19,16 @@ from tapeline_lab.reports.groups import Group, Groups, groups, total
 from tapeline_lab.reports.metrics import Daily, Metrics, daily, metrics
 
 
+class Said(Protocol):
+    """One reason of a verdict. ``standing`` is DOUBTS, UNKNOWN, SUPPORTS or NEUTRAL."""
+
+    @property
+    def standing(self) -> str: ...
+
+    @property
+    def words(self) -> str: ...
+
+
 class Verdict(Protocol):
     """What the evidence supports, as ``tapeline_lab.validity`` says it: the first sentence sums the others up."""
 
@@ -28,12 +38,30 @@ class Verdict(Protocol):
     @property
     def words(self) -> Sequence[str]: ...
 
+    @property
+    def findings(self) -> Sequence[Said]: ...
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """Why a verdict is what it is, and which way it points."""
+
+    standing: str
+    words: str
+
 
 class Judged(msgspec.Struct, frozen=True):
-    """A verdict as a report keeps it."""
+    """A verdict as a report keeps it. ``words`` are its sentence and those of all reasons."""
 
     level: str
     words: tuple[str, ...]
+    reasons: tuple[Reason, ...]
+
+
+class Span(msgspec.Struct, frozen=True):
+    """The 95 % interval of a figure."""
+
+    low: float
+    high: float
 
 
 class LeftOpen(msgspec.Struct, frozen=True):
@@ -49,9 +77,10 @@ class LeftOpen(msgspec.Struct, frozen=True):
 
 
 class Document(msgspec.Struct, frozen=True):
-    """What ``report.json`` holds."""
+    """What ``report.json`` holds. intervals: of headline figures, where there are days and trades enough."""
 
     verdict: Judged | None
+    intervals: dict[str, Span]
     findings: tuple[Finding, ...]
     metrics: Metrics
     groups: Groups
@@ -69,10 +98,17 @@ class View(msgspec.Struct, frozen=True):
     document: Document
 
 
-def view(session: Session, periods: Sequence[Period], verdict: Verdict | None = None, grid: Grid | None = None) -> View:
+def view(
+    session: Session,
+    periods: Sequence[Period],
+    verdict: Verdict | None = None,
+    grid: Grid | None = None,
+    intervals: Mapping[str, Span] | None = None,
+) -> View:
     by_day = daily(session)
     document = Document(
-        verdict=None if verdict is None else Judged(str(verdict.level), tuple(verdict.words)),
+        verdict=None if verdict is None else _judged(verdict),
+        intervals=dict(intervals or {}),
         findings=findings(session, by_day.returns.tolist(), grid),
         metrics=metrics(session),
         groups=groups(session),
@@ -96,3 +132,8 @@ def view(session: Session, periods: Sequence[Period], verdict: Verdict | None = 
         report=session.report,
     )
     return View(session, by_day, document)
+
+
+def _judged(verdict: Verdict) -> Judged:
+    reasons = tuple(Reason(str(each.standing), each.words) for each in verdict.findings)
+    return Judged(str(verdict.level), tuple(verdict.words), reasons)
