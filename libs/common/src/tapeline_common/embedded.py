@@ -245,6 +245,9 @@ class Stack:
             "TAPELINE_TAPE": self._secret("tape") if self.realm is Realm.LIVE else "",
             "TAPELINE_METRICS_PORT": str(self._metrics_port(name)),
             "TAPELINE_LOG_FILE": str(self._log(name)),
+            # A service computes in one thread. With a heap of glibc's for each of the others, what is freed in one is
+            # not used by the next, and memory creeps up for an hour.
+            "MALLOC_ARENA_MAX": "1",
         }
         if name == NOTIFIER:
             self._secret("notifier-token")
