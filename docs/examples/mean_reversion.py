@@ -38,7 +38,7 @@ class MeanReversion:
         return self.wanted
 
 
-STRATEGY = from_class(MeanReversion, warm_up=lambda parameters: int(parameters["window"]))
+STRATEGY = from_class(MeanReversion, warm_up=lambda parameters: int(parameters["window"]), carries=("wanted",))
 
 if __name__ == "__main__":
     add(STRATEGY)

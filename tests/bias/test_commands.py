@@ -85,11 +85,22 @@ def test_features_of_the_file_reach_the_pipeline(folder: Path) -> None:
 
 
 def test_recursive_analysis_says_what_would_do(folder: Path) -> None:
-    """Exit code 1 at the strategy's own warm-up, 0 at one that does."""
+    """Exit code 0 at what the strategy declares, 1 at its first opinion, and which warm-up would do."""
     data = ("--data", str(folder / "BTCUSD.parquet"), "--startup-candle", "99", "--startup-candle", "199", "--json")
-    short = said(run(recursive_command, *FAST, *data), 1)
+    assert said(run(recursive_command, *FAST, *data), 0)["is_clean"]
+    short = said(run(recursive_command, *FAST, *data, "--warm-up", "8"), 1)
     assert {finding["kind"] for finding in short["analyses"][0]["findings"]} == {"WARM_UP_SHORT"}
-    assert said(run(recursive_command, *FAST, *data, "--warm-up", "150"), 0)["is_clean"]
+    assert all("would do" in finding["detail"] for finding in short["analyses"][0]["findings"])
+
+
+def test_two_legs_are_examined_together(folder: Path) -> None:
+    """Both files make one analysis, of the strategy and of its tape, and both exposures settle."""
+    pair = ("-s", "pairs_reversion", "-p", "window=30")
+    data = ("--data", str(folder / "BTCUSD.parquet"), "--data", str(folder / "ETHUSD.parquet"))
+    found = said(run(lookahead_command, *pair, *FEW, *data, "--json"), 0)["analyses"]
+    assert [one["subject"] for one in found] == ["pairs_reversion", "tape of pairs_reversion"]
+    (settled,) = said(run(recursive_command, *pair, *data, "--json", "--startup-candle", "99"), 0)["analyses"]
+    assert {"exposure", "second_exposure"} <= {column["column"] for column in settled["columns"]}
 
 
 def test_significance_prints_every_test(folder: Path) -> None:

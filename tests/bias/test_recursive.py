@@ -9,13 +9,10 @@ import numpy as np
 import pytest
 from tests.bias.bars import market
 from tests.bias.clean import CLEAN
-from tests.strategy_runs import ALONE
 
 from tapeline_lab.bias.findings import Kind
 from tapeline_lab.bias.recursive import RecursiveAnalysis, recursive_analysis
-from tapeline_lab.bias.subjects import pipeline_subject, strategy_subject
-from tapeline_strategy.catalogue import find
-from tapeline_strategy.sdk import validate
+from tapeline_lab.bias.subjects import pipeline_subject
 
 STARTUPS = (49, 99, 199, 399)
 
@@ -87,19 +84,29 @@ def test_the_regime_filter_forgets_where_it_began() -> None:
     assert analysis.is_clean, [finding.sentence for finding in analysis.findings]
 
 
-@pytest.mark.parametrize("kind", ALONE)
-def test_every_installed_strategy_can_be_analysed(kind: str) -> None:
-    """Each column has a difference for each startup, and the analysis says the same again."""
-    strategy = find(kind)
-    parameters = validate(strategy, {})
-    subject, declared = strategy_subject(strategy, parameters), strategy.warm_up(parameters)
-    table = market(500)
-    analysis = recursive_analysis(subject, table, declared=declared, startups=(99, 199))
-    assert analysis == recursive_analysis(subject, table, declared=declared, startups=(99, 199))
-    assert all(len(column.differences) == 2 for column in analysis.columns)
-
-
 def test_too_few_bars_are_refused() -> None:
     """With what is needed."""
     with pytest.raises(ValueError, match="too few"):
         analysed(average, 20, bars=40)
+    with pytest.raises(ValueError, match="600 bars are too few for a warm-up of 599"):
+        analysed(average, 599)
+
+
+def test_near_zero_a_value_is_compared_with_the_size_it_usually_has() -> None:
+    """A difference of two averages passes through zero, where any rounding is a large share of it."""
+
+    def difference(bars: dict[str, Any]) -> dict[str, Any]:
+        return {"macd": average(bars, 5)["ema"] - average(bars, 10)["ema"]}
+
+    analysis = analysed(difference, 120)
+    assert analysis.is_clean, [finding.sentence for finding in analysis.findings]
+
+
+def test_a_rare_signal_is_compared_at_more_bars_than_one() -> None:
+    """A flag that is 1 at few bars differs at those only; the bars after each moment are compared as well."""
+
+    def rare(bars: dict[str, Any]) -> dict[str, Any]:
+        mean = np.cumsum(bars["close"]) / (np.arange(len(bars["close"])) + 1)
+        return {"crosses": np.append(False, np.diff(bars["close"] > mean)).astype(float)}
+
+    assert not analysed(rare, 99, bars=900).is_clean

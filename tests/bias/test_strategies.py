@@ -15,9 +15,10 @@ from tapeline_common.settings import Settings
 from tapeline_lab.bias.findings import Kind
 from tapeline_lab.bias.leaks import fills_on_tape
 from tapeline_lab.bias.lookahead import lookahead_analysis
-from tapeline_lab.bias.subjects import Subject, memory_names, strategy_subject
+from tapeline_lab.bias.subjects import Subject
 from tapeline_lab.bias.tables import Table
 from tapeline_lab.bias.tapes import facts_of, said_by_bar, tape_subject
+from tapeline_lab.bias.traces import memory_names, strategy_subject
 from tapeline_strategy.catalogue import find
 from tapeline_strategy.sdk import Bar, Parameter, Strategy, from_class, validate
 
@@ -97,8 +98,9 @@ def test_state_kept_outside_of_the_memory_is_not_repeatable() -> None:
 
 def test_places_of_a_memory_have_the_names_that_its_module_gives_them() -> None:
     """A finding in a strategy's memory can be read; what has no name keeps its number."""
-    kind = find("ema_cross")
-    assert memory_names(kind, [0.0, 0.0, 0.0, 0.0]) == ["bars", "fast", "slow", "3"]
+    assert memory_names(find("ema_cross"), [0.0] * 4) == (["bars", "fast", "slow", "3"], {})
+    ring = ("ring.0", "ring.1")
+    assert memory_names(find("bollinger_reversion"), [0.0] * 5) == (["bars", "side", "barred", *ring], {"ring": ring})
 
 
 def test_several_instruments_are_cut_at_the_same_moment() -> None:

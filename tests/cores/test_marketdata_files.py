@@ -1,4 +1,8 @@
-"""Files of bars: what is detected is said, every fault names its row and its fix, and no digit is lost."""
+"""Files of bars: what is detected is said, every fault names its row and its fix, and no digit is lost.
+
+All of it holds for short files, whose columns are in memory, and for long ones, whose columns are on disk and gone
+through in parts.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,9 @@ from hypothesis import strategies as st
 
 from tapeline_common.events import BarClosed
 from tapeline_common.values import DataFault
+from tapeline_marketdata import columns as columns_module
+from tapeline_marketdata import files as files_module
+from tapeline_marketdata import shelf as shelf_module
 from tapeline_marketdata.bars import decimal_text
 from tapeline_marketdata.checks import Checker, Rejected
 from tapeline_marketdata.columns import BadFile, FileFault, file_digest, texts_of
@@ -44,6 +51,16 @@ def columns(rows: int = 4, **changes: list[Any]) -> Columns:
         "volume": [1e-07 * (row + 1) for row in range(rows)],
     }
     return {**good, **changes}
+
+
+@pytest.fixture(autouse=True, params=["short", "long"])
+def length(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """``long``: every file is, and a part of one has two rows."""
+    if request.param == "long":
+        monkeypatch.setattr(files_module, "LONG_ROWS", 1)
+        for module in (columns_module, shelf_module):
+            monkeypatch.setattr(module, "PART_ROWS", 2)
+    return str(request.param)
 
 
 @pytest.fixture

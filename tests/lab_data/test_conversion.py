@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zipfile
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -49,6 +50,43 @@ def test_longer_bars_are_exact_and_whole(tmp_path: Path) -> None:
         ["6.25" for _ in groups],
     ]
     assert (told["target_rows"], told["left_out"], told["timeframe"]) == (18, 5, "5m")
+
+
+def test_a_period_is_cut_out_and_shares_no_moment_with_the_rest(tmp_path: Path) -> None:
+    """Two halves of hours made of minutes: every whole bar is in one of them, none in both, digits as they were."""
+    source = write_csv(tmp_path / "a.csv", rows(300))
+    whole = tmp_path / "whole.parquet"
+    invoke(convert_data, source, "-o", whole, "--resample", "1h")
+    opens = read_bars(whole).columns.open_ns
+    moment = datetime.fromtimestamp(int(opens[2]) // 10**9, UTC).strftime("%Y-%m-%dT%H:%M")
+    told = []
+    for name, period in (("before", f"..{moment}"), ("after", f"{moment}..")):
+        arguments = (source, "-o", tmp_path / f"{name}.parquet", "--resample", "1h", "--period", period, "--json")
+        told.append(json.loads(invoke(convert_data, *arguments).stdout))
+    before, after = (read_bars(tmp_path / f"{name}.parquet", timeframe="1h") for name in ("before", "after"))
+    assert [*before.columns.open_ns, *after.columns.open_ns] == opens.tolist()
+    assert [a + b for a, b in zip(texts(before), texts(after), strict=True)] == texts(read_bars(whole))
+    assert [(one["target_rows"], one["left_out"]) for one in told] == [
+        (2, 180),
+        (len(opens) - 2, 300 - 60 * (len(opens) - 2)),
+    ]
+
+
+def test_a_bar_that_reaches_beyond_a_period_is_left_out(tmp_path: Path) -> None:
+    """An hour that opens within and closes after the end would tell of what is held out."""
+    source = write_csv(tmp_path / "a.csv", rows(300))
+    invoke(convert_data, source, "-o", tmp_path / "whole.csv", "--resample", "1h")
+    opens = read_bars(tmp_path / "whole.csv").columns.open_ns
+    moment = datetime.fromtimestamp(int(opens[1]) // 10**9 + 1800, UTC).strftime("%Y-%m-%dT%H:%M")
+    invoke(convert_data, source, "-o", tmp_path / "b.csv", "--resample", "1h", "--period", f"..{moment}")
+    assert read_bars(tmp_path / "b.csv", timeframe="1h").columns.open_ns.tolist() == opens[:1].tolist()
+
+
+def test_a_period_without_bars_is_refused(tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "a.csv", rows(60))
+    result = invoke(convert_data, source, "-o", tmp_path / "b.csv", "--period", "..1990-01-01")
+    assert (result.exit_code, (tmp_path / "b.csv").exists()) == (4, False)
+    assert "no bar lies in that --period" in result.output
 
 
 def test_the_manifest_names_source_and_result_by_digest(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from click.testing import CliRunner
-from tests.backtesting import tapeline
+from tests.backtesting import tapeline, write_bars
 
 from tapeline_common.events import StudyOpened, TrialFinished
 from tapeline_common.tape_file import TapeFile
@@ -16,9 +16,11 @@ from tapeline_common.tape_file_verify import verify_file
 from tapeline_common.wire import decode_fact
 from tapeline_lab.search.record import TAPE
 from tapeline_lab.search.sweep_command import sweep_command
+from tapeline_marketdata.files import read_bars
 from tapeline_strategy.catalogue import add
 from tapeline_strategy.sdk import Bar, Parameter, from_class
 
+COLUMNS = ("open", "high", "low", "close", "volume")
 COSTS = ("--fee", "0.001", "--slippage-bps", "1.5", "--size", "0.5")
 
 
@@ -48,6 +50,21 @@ class Momentum:
 
 MOMENTUM = from_class(Momentum)
 add(MOMENTUM)
+
+
+def as_hours(minutes: Path, path: Path, changed: tuple[int, float] | None = None) -> Path:
+    """A file of minutes told as hours. changed: from which row on prices are how many times as high."""
+    columns = read_bars(minutes).columns
+    rows = list(zip(*(getattr(columns, name).tolist() for name in COLUMNS), strict=True))
+    row, factor = changed or (len(rows), 1.0)
+    factors = [factor if index >= row else 1.0 for index in range(len(rows))]
+    return write_bars(
+        path,
+        [
+            (1_704_067_200_000 + 3_600_000 * index, *(price * times for price in prices), volume)
+            for index, ((*prices, volume), times) in enumerate(zip(rows, factors, strict=True))
+        ],
+    )
 
 
 def swept(*arguments: str, strategy: str = "ema_cross") -> dict[str, Any]:

@@ -128,6 +128,15 @@ def test_holding_is_the_yardstick(tmp_path: Path, file: Path) -> None:
     assert np.isfinite(by_name["hold"]["max_drawdown"])
 
 
+def test_studies_alone_bring_their_own_settings(tmp_path: Path, file: Path) -> None:
+    """Nobody asked for a default setting beside them."""
+    swept("-p", "fast=4..9", *COSTS, "--data", str(file), "--study", str(tmp_path / "searched"))
+    call = ["--with", str(tmp_path / "searched"), *COSTS, "--data", str(file), "--json"]
+    done = CliRunner().invoke(compare, call)
+    assert done.exit_code == 0, done.output
+    assert {row["name"] for row in json.loads(done.stdout)["rows"]} == {"hold", "ema_cross of searched"}
+
+
 def test_a_folder_without_a_study_takes_no_part(tmp_path: Path, file: Path) -> None:
     """Exit code 4 and its name."""
     done = CliRunner().invoke(compare, ["--with", str(tmp_path), "--data", str(file)])

@@ -25,6 +25,7 @@ from tapeline_lab.search import space as engine
 from tapeline_lab.search.objectives import Objective, ranked
 from tapeline_lab.search.space import GridInvalid, grid, space_of, values_of
 from tapeline_lab.search.sweep_command import sweep_command
+from tapeline_marketdata.columns import file_digest
 from tapeline_marketdata.files import read_bars
 from tapeline_strategy.ema_cross import STRATEGY
 from tapeline_strategy.sdk import ParameterInvalid
@@ -150,7 +151,7 @@ def test_instruments_and_periods_are_accounts_of_their_own(file: Path, other: Pa
         "2000-01-01..",
     )
 
-    found = swept(*grid, *COSTS)
+    found = swept(*grid, *COSTS, "--warm-up", "0")
 
     assert found["runs"] == 8
     assert [row["bars"] for row in found["results"]].count(600) == 4
@@ -162,8 +163,32 @@ def test_instruments_and_periods_are_accounts_of_their_own(file: Path, other: Pa
     assert {name: same[name] for name in EXACT} == {name: alone[name] for name in EXACT}
 
 
+def test_where_a_period_begins_does_not_matter(file: Path, tmp_path: Path) -> None:
+    """Its trades are those of a run that began long before it: bars before a period settle what is slow."""
+    columns = read_bars(file).columns
+    since, later = (iso(int(columns.open_ns[row])) for row in (350, 750))
+    call = ("-p", "fast=4", "-p", "slow=30", "--data", str(file), *COSTS)
+    (warm,) = swept(*call, "--period", f"{since}..{later}")["results"]
+    (longer,) = swept(*call, "--period", f"{since}..{later}", "--warm-up", "300")["results"]
+    (cold,) = swept(*call, "--period", f"{since}..{later}", "--warm-up", "0")["results"]
+    assert warm == longer
+    assert warm != cold
+
+
 def iso(time_ns: int) -> str:
     return datetime.fromtimestamp(time_ns // 10**9, UTC).isoformat()
+
+
+def test_the_data_are_named_by_digest(file: Path, other: Path) -> None:
+    """Every file and period, so that two results can be told to be of the same bars."""
+    found = printed(
+        sweep_command, "-s", "ema_cross", "--data", str(file), "--data", str(other), "--period", "2024-01-02.."
+    )
+    assert [(each["source"], each["digest"]) for each in found["data"]] == [
+        (path.name, file_digest(path)) for path in (file, other)
+    ]
+    bars = {each["instrument"]: each["bars"] for each in found["data"]}
+    assert bars == {row["instrument"]: row["bars"] for row in found["results"]}
 
 
 def test_the_kernel_gear_prints_the_loop_gears_report(file: Path) -> None:

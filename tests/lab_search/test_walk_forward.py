@@ -12,19 +12,19 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.backtesting import synthetic_file, write_bars
-from tests.lab_search.studies import COSTS, swept, trials_of
+from tests.backtesting import synthetic_file
+from tests.lab_search.studies import COSTS, as_hours, swept, trials_of
 
 from tapeline_common.values import TrialPart
 from tapeline_lab.search import load
 from tapeline_lab.search.bench import DAY_NS
 from tapeline_lab.search.walk_forward import FoldsInvalid, Schedule, even_schedule, folds_of, t_statistic
 from tapeline_lab.search.walk_forward_command import walk_forward
-from tapeline_marketdata.files import read_bars
+from tapeline_strategy.catalogue import find
+from tapeline_strategy.sdk import settles_after
 
 HOUR_NS = 3_600_000_000_000
 GRID = ("-p", "fast=3,6,12", "-p", "slow=20,40")
-COLUMNS = ("open", "high", "low", "close", "volume")
 
 
 @pytest.fixture(scope="module")
@@ -32,21 +32,6 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Hours, so that a hundred days are few bars: the synthetic market's minutes, told as hours."""
     folder = tmp_path_factory.mktemp("bars")
     return as_hours(synthetic_file(folder / "minutes.parquet", 2400), folder / "BTCUSD.parquet")
-
-
-def as_hours(minutes: Path, path: Path, changed: tuple[int, float] | None = None) -> Path:
-    """changed: from which row on prices are how many times as high."""
-    columns = read_bars(minutes).columns
-    rows = list(zip(*(getattr(columns, name).tolist() for name in COLUMNS), strict=True))
-    row, factor = changed or (len(rows), 1.0)
-    factors = [factor if index >= row else 1.0 for index in range(len(rows))]
-    return write_bars(
-        path,
-        [
-            (1_704_067_200_000 + 3_600_000 * index, *(price * times for price in prices), volume)
-            for index, ((*prices, volume), times) in enumerate(zip(rows, factors, strict=True))
-        ],
-    )
 
 
 def walked(*arguments: str, strategy: str = "ema_cross") -> dict[str, Any]:
@@ -66,15 +51,16 @@ def walked(*arguments: str, strategy: str = "ema_cross") -> dict[str, Any]:
     test=st.integers(1, 10),
     purge=st.integers(0, 30),
     is_anchored=st.booleans(),
-    warm_up=st.none() | st.integers(0, 200),
+    warm_up=st.integers(0, 400),
+    hears_training=st.booleans(),
 )
 def test_folds_never_overlap_their_tests(
-    days: int, offset: int, train: int, test: int, purge: int, is_anchored: bool, warm_up: int | None
+    days: int, offset: int, train: int, test: int, purge: int, is_anchored: bool, warm_up: int, hears_training: bool
 ) -> None:
     """Every training ends the purge before its test; tests follow each other; whole days; warm-up is in the past."""
     open_ns = np.arange(offset, days * 24, dtype=np.int64) * HOUR_NS
     try:
-        found = folds_of(open_ns, Schedule(train, test, is_anchored, purge, warm_up), 0)
+        found = folds_of(open_ns, Schedule(train, test, is_anchored, purge, warm_up, hears_training), 0)
     except FoldsInvalid:
         assert train * 24 <= purge or train + test > days - (offset > 0)
         return
@@ -86,8 +72,9 @@ def test_folds_never_overlap_their_tests(
         assert 0 <= outside.warm_up_bars <= outside.first
         assert open_ns[outside.first] % DAY_NS == 0
         assert outside.stop - outside.first == test * 24
-        expected = outside.first - inside.first if warm_up is None else min(warm_up, outside.first)
-        assert outside.warm_up_bars == expected
+        expected = max(warm_up, outside.first - inside.first) if hears_training else warm_up
+        assert outside.warm_up_bars == min(expected, outside.first)
+        assert inside.warm_up_bars == min(warm_up, inside.first)
     for (_, before), (_, after) in pairwise(pairs):
         assert before.stop == after.first
     starts = {inside.first for inside, _ in pairs}
@@ -99,7 +86,7 @@ def test_a_number_of_folds_is_that_many() -> None:
     open_ns = np.arange(0, 100 * 24, dtype=np.int64) * HOUR_NS
     for folds in (1, 3, 7, 98):
         train, test = even_schedule(open_ns, folds)
-        assert len(folds_of(open_ns, Schedule(train, test, False, 0, None), 0)) == 2 * folds
+        assert len(folds_of(open_ns, Schedule(train, test, False, 0, 0), 0)) == 2 * folds
     with pytest.raises(FoldsInvalid, match="99 folds need at least 101 days, the bars span 100"):
         even_schedule(open_ns, 99)
 
@@ -167,6 +154,19 @@ def test_a_test_begins_warm(tmp_path: Path, file: Path) -> None:
         assert one.figures.exposure_share > other.figures.exposure_share
 
 
+def test_a_short_training_settles_on_the_bars_before_it(tmp_path: Path, file: Path) -> None:
+    """A slow average hears more than its training, before the training and before the test; the record says so."""
+    call = ("-p", "fast=6", "-p", "slow=60,90", "--data", str(file), "--train", "4d", "--test", "4d")
+    walked(*call, "--study", str(tmp_path / "study"))
+    settled = settles_after(find("ema_cross"), {"fast": 6, "slow": 90})
+    study = load(tmp_path / "study")
+    first_ns = study.grounds[0].first_open_ns
+    for ground in study.grounds:
+        there = (ground.first_open_ns - first_ns) // HOUR_NS
+        assert ground.warm_up_bars == min(settled, there)
+    assert study.grounds[-1].warm_up_bars == settled > 4 * 24
+
+
 def test_efficiency_of_a_loss_is_undefined(tmp_path: Path, file: Path) -> None:
     """With fees that eat everything nothing is earned in sample: no ratio is told, and nothing divides by zero."""
     (walk,) = walked(*GRID, "--fee", "0.05", "--data", str(file), "--folds", "3")["walks"]
@@ -201,3 +201,20 @@ def test_a_wrong_call_ends_with_one_message(file: Path, arguments: tuple[str, ..
     done = CliRunner().invoke(walk_forward, ["-s", "ema_cross", "--data", str(file), *arguments])
     assert done.exit_code == code, done.output
     assert message in done.stderr
+
+
+# ---- printed -----------------------------------------------------------------------------------------------------
+
+
+def test_a_table_keeps_every_digit(file: Path) -> None:
+    """Nothing is cut off where a program or a file reads; what all folds have in common is said once."""
+    call = ["-s", "trend_follow", "-p", "trend=20..60:20", "-p", "stop_atr=2,3", "--data", str(file), "--folds", "4"]
+    done = CliRunner().invoke(walk_forward, call)
+    assert done.exit_code == 0, done.output
+    assert "…" not in done.stdout
+    (walk,) = json.loads(CliRunner().invoke(walk_forward, [*call, "--json"]).stdout)["walks"]
+    chosen = [fold["parameters"] for fold in walk["folds"]]
+    same = [name for name in chosen[0] if len({str(each[name]) for each in chosen}) == 1]
+    assert f"in every fold: {' '.join(f'{name}={chosen[0][name]}' for name in same)}" in done.stdout
+    for each in chosen:
+        assert " ".join(f"{name}={value}" for name, value in each.items() if name not in same) in done.stdout

@@ -25,6 +25,8 @@ from tapeline_common.settings import (
 )
 from tapeline_common.values import InstrumentId, Realm, Regime
 from tapeline_common.wiring import checked
+from tapeline_marketdata import files as files_module
+from tapeline_marketdata import shelf as shelf_module
 from tapeline_marketdata.files import read_bars
 from tapeline_marketdata.synthetic import SyntheticMarket, SyntheticSpec, bars_from
 
@@ -96,7 +98,9 @@ def settings_of(chance: random.Random) -> Settings:
     )
 
 
-def both(settings: Settings, files: list[Path], chunk_bars: int) -> tuple[Finished, Finished]:
+def both(settings: Settings, files: list[Path], chunk_bars: int, *, is_long: bool = False) -> tuple[Finished, Finished]:
+    """By the exact path and in blocks; ``is_long``: the latter with columns on disk, gone through in parts."""
+
     def sources() -> list[Source]:
         return [
             source(instrument_id(table), str(file), read_bars(file))
@@ -104,7 +108,12 @@ def both(settings: Settings, files: list[Path], chunk_bars: int) -> tuple[Finish
         ]
 
     opening = opening_facts(settings, realm=Realm.REPLAY, code_version="test")
-    return run_loop(script(opening, sources())), run_blocks(opening, sources(), chunk_bars=chunk_bars)
+    exact = run_loop(script(opening, sources()))
+    with pytest.MonkeyPatch.context() as patch:
+        if is_long:
+            patch.setattr(files_module, "LONG_ROWS", 1)
+            patch.setattr(shelf_module, "PART_ROWS", 97)
+        return exact, run_blocks(opening, sources(), chunk_bars=chunk_bars)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -117,7 +126,7 @@ def test_block_mode_gives_the_same_tape(seed: int, tmp_path: Path) -> None:
         for index, _ in enumerate(settings.instrument)
     ]
 
-    exact, block = both(settings, files, chunk_bars=chance.choice((7, 100, 16_384)))
+    exact, block = both(settings, files, chunk_bars=chance.choice((7, 100, 16_384)), is_long=seed % 2 == 1)
 
     assert block.collected == exact.collected
     assert block.states == exact.states

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapeline_backtest.exact import NotExact, allowances, decimals_of, whole_column
+from tapeline_backtest.exact import NotExact, allowances, decimals_of, price_columns, whole_column
 from tapeline_backtest.wide import (
     BASE,
     HIGHEST,
@@ -24,7 +24,9 @@ from tapeline_backtest.wide import (
     total,
 )
 from tapeline_common.money import round_down
-from tapeline_marketdata.files import BarColumns
+from tapeline_marketdata import shelf as shelf_module
+from tapeline_marketdata.files import NUMBER_COLUMNS, BarColumns
+from tapeline_marketdata.shelf import Shelf
 
 FACTORS = st.integers(-(BASE - 1), BASE - 1)
 WIDE = st.integers(-HIGHEST * BASE, HIGHEST * BASE)
@@ -132,3 +134,25 @@ def test_without_lots_a_long_volume_is_refused() -> None:
     """The message names the way out."""
     with pytest.raises(NotExact, match="with a lot size participation is counted in lots"):
         allowances(columns_of([0.12345678901234567, 1e5]), Decimal("0.1"), None)
+
+
+@given(st.lists(SHORT_DECIMALS, min_size=1, max_size=20), SHARES, st.none() | LOTS, st.integers(1, 7))
+def test_columns_on_disk_give_the_same_numbers(
+    volumes: list[Decimal], share: Decimal, lot: Decimal | None, part: int
+) -> None:
+    """Gone through in parts of any length: volumes, what fills may take of them, and prices with their largest."""
+    here = columns_of([float(volume) for volume in volumes])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shelf_module, "PART_ROWS", part)
+        on_disk = BarColumns(
+            here.open_ns, {name: getattr(here, name) for name in NUMBER_COLUMNS}, here._printed, Shelf(is_open=True)
+        )
+        for found, expected in (
+            (whole_column(on_disk, "volume"), whole_column(here, "volume")),
+            (allowances(on_disk, share, lot), allowances(here, share, lot)),
+        ):
+            assert (found.units.tolist(), found.decimals) == (expected.units.tolist(), expected.decimals)
+            assert found.largest == expected.largest == max(found.units.tolist())
+    prices, same = price_columns(on_disk), price_columns(here)
+    assert prices.opens.low.tolist() == same.opens.low.tolist()
+    assert (prices.decimals, prices.largest) == (same.decimals, same.largest) == (0, 1)

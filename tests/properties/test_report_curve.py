@@ -57,12 +57,14 @@ def test_the_deepest_fall_is_that_of_the_whole(equity: Floats, part: int) -> Non
 
 
 @settings(deadline=None)
-@given(curves, st.data())
-def test_days_end_where_the_next_begins(equity: Floats, data: st.DataObject) -> None:
+@given(curves, st.integers(1, 12), st.data())
+def test_days_end_where_the_next_begins(equity: Floats, part: int, data: st.DataObject) -> None:
     """Bars that close at midnight belong to the day before; days without bars have no return."""
     hours = data.draw(st.lists(st.integers(1, 60), min_size=len(equity), max_size=len(equity)))
     time_ns = DAY_NS * 19_000 + np.cumsum(hours) * (DAY_NS // 24)
-    found = daily_returns(Curve(time_ns, equity, np.zeros(len(equity), dtype=bool)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "PART_BARS", part)
+        found = daily_returns(Curve(time_ns, equity, np.zeros(len(equity), dtype=bool)))
     assert found.tolist() == daily_of_the_whole(time_ns, equity).tolist()
 
 

@@ -69,7 +69,7 @@ def hours(path: Path) -> Path:
 
 def studied(session: Session) -> Extras:
     """A study's surface and folds, as they would be handed in; the fan is the run's own."""
-    fan = judge(session, daily(session), None, is_drawn=True).extras.fan
+    fan = judge(session, daily(session), is_drawn=True).extras.fan
     values = np.random.Generator(np.random.PCG64(3)).normal(size=(3, 4))
     return Extras(
         surface=Surface("sharpe", "fast", (5, 10, 15, 20), "slow", (30, 40, 50), values, (10, 30)),
@@ -91,7 +91,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (token,) = session.bars
     first, middle = int(session.curve.time_ns[0]), int(session.curve.time_ns[len(session.curve.time_ns) // 2])
     session.regimes[token] = [(first, Regime.BULL), (middle, Regime.BEAR)]
-    judged = judge(session, daily(session), None, is_drawn=True)
+    judged = judge(session, daily(session), is_drawn=True)
     found = view(session, list(Period), judged.verdict, None, judged.intervals)
     write_artefacts(folder, found, studied(session))
     return folder / "report.html"

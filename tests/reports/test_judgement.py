@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from tests.reports.samples import DAY_NS, small_run
 
-from tapeline_lab.reports import judgement
 from tapeline_lab.reports.checks import Grid
 from tapeline_lab.reports.extras import Fold
 from tapeline_lab.reports.judgement import (
@@ -22,7 +21,6 @@ from tapeline_lab.reports.judgement import (
     judge,
     run_of,
     surface_of,
-    walked_returns,
 )
 from tapeline_lab.reports.metrics import daily
 
@@ -39,6 +37,7 @@ class Trial:
     ground: int = 0
     strategy: str = "ema_cross"
     instrument: str = "BTC/USD"
+    timeframe: str = "1m"
     number: int = 0
 
 
@@ -49,6 +48,7 @@ class Ground:
     first_open_ns: int = 0
     last_close_ns: int = DAY_NS
     instrument: str = "BTC/USD"
+    timeframe: str = "1m"
     days: int = 2
 
 
@@ -70,7 +70,7 @@ class Study:
 
 
 def run(**parameters: Any) -> StudiedRun:
-    return StudiedRun("ema_cross", parameters, "BTC/USD", 0, DAY_NS)
+    return StudiedRun("ema_cross", parameters, "BTC/USD", "1m", 0, DAY_NS)
 
 
 def swept() -> Study:
@@ -135,16 +135,6 @@ def test_the_folds_of_a_walk() -> None:
     assert folds_of(swept(), run(fast=5)) is None
 
 
-def test_the_days_of_a_walk() -> None:
-    """Days that were searched and days that followed, stitched; a test without a choice is days in cash."""
-    inside, outside = walked_returns(walked(), run(fast=9))
-    assert inside is not None
-    assert outside is not None
-    assert inside.tolist() == [2.0, 2.0]
-    assert outside.tolist() == [3.0, 3.0, 0.0, 0.0, 0.0]
-    assert walked_returns(swept(), run(fast=5)) == (None, None)
-
-
 def test_the_ground_that_a_setting_was_chosen_on() -> None:
     """A walk's last training; else the run's own period; else the first there is."""
     assert ground_of(walked(), run(fast=9)) == 2
@@ -165,17 +155,15 @@ def test_a_study_of_something_else_is_refused() -> None:
             run_of(Study([trial]), session)
 
 
-def test_what_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without validity and search there is no verdict, no fan and no surface, and nothing fails."""
-    monkeypatch.setattr(judgement, "find_spec", lambda _name: None)
+def test_a_folder_that_holds_no_study_is_refused(tmp_path: Path) -> None:
+    """With its name."""
     session = small_run().session
-    assert judge(session, daily(session), None, is_drawn=True) == judgement.Judgement()
-    with pytest.raises(StudyUnusable, match="not installed"):
-        judge(session, daily(session), Path("study"), is_drawn=False)
+    with pytest.raises(StudyUnusable, match=str(tmp_path)):
+        judge(session, daily(session), [tmp_path], is_drawn=False)
 
 
 def test_too_few_days_are_not_judged() -> None:
-    """Three days support no verdict and no resampling, whatever is installed."""
+    """Three days support no verdict and no resampling."""
     session = small_run().session
-    found = judge(session, daily(session), None, is_drawn=True)
+    found = judge(session, daily(session), is_drawn=True)
     assert (found.verdict, found.extras.fan) == (None, None)

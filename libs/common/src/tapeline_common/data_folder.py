@@ -5,9 +5,10 @@ Which secrets there are and who gets them is decided by those who ask.
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
+
+from tapeline_common.whole_file import write_whole
 
 
 def secret(folder: Path, name: str) -> str:
@@ -21,7 +22,4 @@ def secret(folder: Path, name: str) -> str:
 def write_secret(folder: Path, name: str, text: str) -> None:
     path = folder / "secrets" / name
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    partial = path.with_name(f".{name}.{os.getpid()}")
-    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text + "\n")
-    partial.replace(path)
+    write_whole(path, f"{text}\n".encode(), 0o600)

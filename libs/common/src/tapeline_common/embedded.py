@@ -31,11 +31,12 @@ from tapeline_common.exits import EXIT_CONFIGURATION
 from tapeline_common.frames import FramePlan
 from tapeline_common.log_files import aside, rotate_if_large
 from tapeline_common.permissions import BACKTEST, LEDGER, NOTIFIER, OPERATOR, allowances
-from tapeline_common.servers import HOST, EmbeddedServer, remembered_port, until
+from tapeline_common.servers import HOST, EmbeddedServer, refuse_taken_port, remembered_port, until
 from tapeline_common.servers_nats import NatsServer, NatsUser, load_or_create_nkey
 from tapeline_common.servers_postgres import PostgresServer
 from tapeline_common.settings import RetentionTable
 from tapeline_common.values import Realm
+from tapeline_common.whole_file import write_whole
 from tapeline_common.wire import decode_progress
 from tapeline_common.wiring import Service, installed_services
 
@@ -57,6 +58,9 @@ STARTED_WITH = "started-with.toml"
 
 TARGETS = "prometheus/targets.json"
 """Where the services' metrics are, for Prometheus' file-based discovery."""
+
+NOTIFIER_ALERTS = "notifier-alerts"
+"""Name of the port where the notifier hears alerts, beside those of metrics, which are named as their services."""
 
 ROTATE_S = 2.0
 """How often the supervisor looks at the size of logs."""
@@ -135,6 +139,7 @@ class Stack:
     async def start(self) -> None:
         """Start everything and keep it running until ``stop``. Raises ``StackFailed`` or ``ServerFailed``."""
         (self.folder / STARTED_WITH).write_bytes(self.config.read_bytes())
+        self._refuse_taken_ports()
         await asyncio.gather(self.postgres.start(), self.nats.start())
         self._write_secret(
             "ledger-dsn", self.postgres.dsn("tapeline_ledger", self._secret("ledger-password"), "tapeline")
@@ -193,7 +198,8 @@ class Stack:
                 followed = await until(lambda: bool(self._failed) or heard >= set(self.children), STILL_S)
                 waited += STILL_S
                 if not followed:
-                    self.report(f"still restoring: {', '.join(sorted(set(self.children) - heard))}")
+                    late = [self._described(name) for name in sorted(set(self.children) - heard)]
+                    self.report(f"still restoring: {', '.join(late)}")
         finally:
             await client.close()
         if self._failed:
@@ -202,6 +208,11 @@ class Stack:
             missing = sorted(set(self.children) - heard)
             words = "; ".join(f"{name}: {self._last_line(name)}" for name in missing)
             raise StackFailed(f"not following the tape within {READY_S:.0f} s: {words}")
+
+    def _described(self, name: str) -> str:
+        """A service that is not there yet, and why, if it keeps ending."""
+        restarts = self.children[name].restarts
+        return name if not restarts else f"{name} (ended {restarts} times; its last words: {self._last_line(name)})"
 
     # ---- keys, environment -----------------------------------------------------------------------------------
 
@@ -234,10 +245,13 @@ class Stack:
             "TAPELINE_TAPE": self._secret("tape") if self.realm is Realm.LIVE else "",
             "TAPELINE_METRICS_PORT": str(self._metrics_port(name)),
             "TAPELINE_LOG_FILE": str(self._log(name)),
+            # A service computes in one thread. With a heap of glibc's for each of the others, what is freed in one is
+            # not used by the next, and memory creeps up for an hour.
+            "MALLOC_ARENA_MAX": "1",
         }
         if name == NOTIFIER:
             self._secret("notifier-token")
-            variables["TAPELINE_NOTIFIER_PORT"] = str(self._port("notifier-alerts"))
+            variables["TAPELINE_NOTIFIER_PORT"] = str(self._port(NOTIFIER_ALERTS))
             variables["TAPELINE_NOTIFIER_TOKEN_FILE"] = str(self.folder / "secrets" / "notifier-token")
             variables["TAPELINE_NOTIFIER_FOLDER"] = str(self.folder / NOTIFIER)
             variables["TAPELINE_DESTINATIONS_FILE"] = str(self.destinations_file)
@@ -260,9 +274,15 @@ class Stack:
         return self._port(name)
 
     def _port(self, name: str) -> int:
-        ports = self.folder / "ports"
-        ports.mkdir(exist_ok=True)
-        return remembered_port(ports / name)
+        return remembered_port(self._port_file(name))
+
+    def _port_file(self, name: str) -> Path:
+        return self.folder / "ports" / name
+
+    def _refuse_taken_ports(self) -> None:
+        """Ports that another program took since the last run: whoever needs one would end and be started for ever."""
+        for name in (*self.services, NOTIFIER_ALERTS):
+            refuse_taken_port(self._port(name), self._port_file(name))
 
     # ---- processes -------------------------------------------------------------------------------------------
 
@@ -358,19 +378,12 @@ class Stack:
             services={name: child.pid or 0 for name, child in self.children.items()},
             metrics={name: self._metrics_port(name) for name in self.children},
         )
-        _write_whole(self.folder / "running.json", running)
+        write_whole(self.folder / "running.json", msgspec.json.encode(running))
         targets = [
             {"targets": [f"{HOST}:{port}"], "labels": {"service": name}} for name, port in running.metrics.items()
         ]
         (self.folder / TARGETS).parent.mkdir(exist_ok=True)
-        _write_whole(self.folder / TARGETS, targets)
-
-
-def _write_whole(file: Path, content: object) -> None:
-    """Whoever reads the file sees all of it: the old content or the new."""
-    partial = file.with_name(f".{file.name}")
-    partial.write_bytes(msgspec.json.encode(content))
-    partial.replace(file)
+        write_whole(self.folder / TARGETS, msgspec.json.encode(targets))
 
 
 def running_stack(folder: Path) -> Running | None:

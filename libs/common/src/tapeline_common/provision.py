@@ -7,7 +7,6 @@ permissions take effect. Starts nothing, connects to nothing; the database is ma
 
 from __future__ import annotations
 
-import os
 import secrets
 import shlex
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from tapeline_common.permissions import LEDGER, NOTIFIER, OPERATOR, allowances
 from tapeline_common.servers import ServerFailed
 from tapeline_common.servers_nats import NatsUser, load_or_create_nkey, server_config
 from tapeline_common.values import Realm
+from tapeline_common.whole_file import write_whole
 from tapeline_common.wiring import Service, installed_services
 
 MOUNT = Path("/run/tapeline")
@@ -139,14 +139,7 @@ def _secret(path: Path, mode: int) -> str:
 def _write(path: Path, text: str, mode: int) -> None:
     """Whole or not at all; readable by ``mode`` from its first byte on."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.unlink(missing_ok=True)
-    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
-        file.write(text.rstrip("\n") + "\n")
-        os.fchmod(file.fileno(), mode)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_whole(path, (text.rstrip("\n") + "\n").encode(), mode)
 
 
 @click.command("provision")

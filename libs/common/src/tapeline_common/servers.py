@@ -32,6 +32,8 @@ from typing import ClassVar, Final
 
 import psutil
 
+from tapeline_common.whole_file import write_whole
+
 HOST: Final = "127.0.0.1"
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 30.0
@@ -104,9 +106,7 @@ def remembered_port(file: Path, wanted: int | None = None) -> int:
         return int(text)
     port = free_port() if wanted is None else wanted
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    partial.write_text(f"{port}\n")
-    partial.replace(file)
+    write_whole(file, f"{port}\n".encode())
     return port
 
 

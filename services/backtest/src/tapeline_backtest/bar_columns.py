@@ -84,6 +84,8 @@ def chunks(sources: Sequence[Source], size: int = CHUNK_BARS) -> Iterator[Chunk]
     for chosen in _lanes(sources, size):
         counts = np.bincount(chosen, minlength=len(sources)).tolist()
         yield _chunk(sources, chosen, begun, counts)
+        for one in sources:
+            one.file.columns.shelf.give_back()
         begun = [start + count for start, count in zip(begun, counts, strict=True)]
 
 
@@ -94,13 +96,16 @@ def _lanes(sources: Sequence[Source], size: int) -> Iterator[Ints]:
         for first in range(0, bars, size):
             yield np.zeros(min(size, bars - first), dtype=np.int64)
         return
-    close_ns = np.concatenate([one.file.close_ns for one in sources])
-    lanes = np.repeat(np.arange(len(sources)), [len(one.file) for one in sources])
-    # Stable, so that bars of the same time keep the order of their lanes.
-    ordered = lanes[np.argsort(close_ns, kind="stable")].astype(np.int16)
-    del close_ns, lanes
-    for first in range(0, len(ordered), size):
-        yield ordered[first : first + size].astype(np.int64)
+    begun = np.zeros(len(sources), dtype=np.int64)
+    while True:
+        ahead = [one.file.closes_ns(start, start + size) for one, start in zip(sources, begun.tolist(), strict=True)]
+        lanes = np.repeat(np.arange(len(sources)), [len(close_ns) for close_ns in ahead])
+        if not len(lanes):
+            return
+        # Stable, so that bars of the same time keep the order of their lanes.
+        chosen = lanes[np.argsort(np.concatenate(ahead), kind="stable")[:size]]
+        begun += np.bincount(chosen, minlength=len(sources))
+        yield chosen
 
 
 def _chunk(sources: Sequence[Source], lanes: Ints, begun: list[int], counts: list[int]) -> Chunk:

@@ -41,6 +41,7 @@ from tapeline_common.settings import (
 )
 from tapeline_common.values import IntrabarPath, Realm
 from tapeline_common.version import code_version
+from tapeline_common.whole_file import write_whole
 from tapeline_common.wiring import checked
 from tapeline_marketdata.bar_rules import BarRule, parse_rule, rule_of
 from tapeline_marketdata.built_bars import build_bars
@@ -236,10 +237,8 @@ def _run_wire(
 
 def _write_report(path: Path, result: Report) -> None:
     """Whole or not at all: a report that is there belongs to a run that ended."""
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_bytes(msgspec.json.encode(result) + b"\n")
-        partial.replace(path)
+        write_whole(path, msgspec.json.encode(result) + b"\n")
     except OSError as trouble:
         end(f"--report {path} cannot be written ({trouble.strerror}): name a file in a folder of yours", EXIT_ERROR)
 

@@ -7,8 +7,8 @@ through ``Decimal``, number by number.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from tapeline_backtest.wide import BASE, HIGHEST
 from tapeline_marketdata.files import BarColumns
+from tapeline_marketdata.shelf import IN_MEMORY, Shelf
 
 Ints = npt.NDArray[np.int64]
 
@@ -37,13 +38,33 @@ class Whole:
 
     units: Ints
     decimals: int
+    shelf: Shelf = IN_MEMORY
+
+    @property
+    def largest(self) -> int:
+        """Of their absolute values; 0 where there are none."""
+        return _largest(self.units, self.shelf)
+
+    def changed(self, change: Callable[[Ints], Ints], decimals: int) -> Whole:
+        """The numbers that ``change`` makes of some of them, for all of them."""
+        return Whole(_changed(self.units, change, self.shelf), decimals, self.shelf)
+
+
+def _largest(units: Ints, shelf: Shelf) -> int:
+    return max((int(np.max(np.abs(units[part]))) for part in shelf.parts(len(units))), default=0)
+
+
+def _changed(units: Ints, change: Callable[[Ints], Ints], shelf: Shelf) -> Ints:
+    changed = shelf.room(len(units), np.int64)
+    for part in shelf.parts(len(units)):
+        changed[part] = change(units[part])
+    return changed
 
 
 def whole_column(columns: BarColumns, name: str) -> Whole:
     """A number column of a file, exactly. Raises ``NotExact``."""
-    floats: npt.NDArray[np.float64] = getattr(columns, name)
     if columns.longest_text(name) <= PROVABLE_DIGITS + 1:
-        found = _by_proof(floats)
+        found = _by_proof(getattr(columns, name), columns.shelf)
         if found is not None:
             return found
     return whole_numbers([Decimal(text) for text in columns.texts(name)], name)
@@ -61,28 +82,35 @@ class Limbs(NamedTuple):
     def at(self, row: int) -> int:
         return int(self.high[row]) * BASE + int(self.low[row])
 
-    @property
-    def largest(self) -> int:
-        high = int(self.high.max())
-        return high * BASE + int(self.low[self.high == high].max())
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Opens and closes in one unit, its decimals, and the largest of them."""
+
+    opens: Limbs
+    closes: Limbs
+    decimals: int
+    largest: int
+
+    def part(self, start: int, stop: int) -> Prices:
+        """Those of some bars; none of them is above the largest of all."""
+        return replace(self, opens=self.opens.part(start, stop), closes=self.closes.part(start, stop))
 
 
-def price_columns(columns: BarColumns) -> tuple[Limbs, Limbs, int]:
-    """Opens and closes in one unit, and its decimals. Raises ``NotExact``."""
+def price_columns(columns: BarColumns) -> Prices:
+    """Opens and closes of a file, exactly. Raises ``NotExact``."""
     opens, open_decimals = _units(columns, "open")
     closes, close_decimals = _units(columns, "close")
     decimals = max(open_decimals, close_decimals)
-    return (
-        _limbs(opens, 10 ** (decimals - open_decimals), "open"),
-        _limbs(closes, 10 ** (decimals - close_decimals), "close"),
-        decimals,
-    )
+    first, first_largest = _limbs(opens, 10 ** (decimals - open_decimals), "open", columns.shelf)
+    last, last_largest = _limbs(closes, 10 ** (decimals - close_decimals), "close", columns.shelf)
+    return Prices(first, last, decimals, max(first_largest, last_largest))
 
 
 def _units(columns: BarColumns, name: str) -> tuple[list[int] | Ints, int]:
     """A column in units of its last decimal, of any length, and the decimals."""
     if columns.longest_text(name) <= PROVABLE_DIGITS + 1:
-        found = _by_proof(getattr(columns, name))
+        found = _by_proof(getattr(columns, name), columns.shelf)
         if found is not None:
             return found.units, found.decimals
     values = [Decimal(text) for text in columns.texts(name)]
@@ -90,15 +118,18 @@ def _units(columns: BarColumns, name: str) -> tuple[list[int] | Ints, int]:
     return [int(value.scaleb(decimals)) for value in values], decimals
 
 
-def _limbs(units: list[int] | Ints, factor: int, name: str) -> Limbs:
-    if not isinstance(units, list) and int(units.max()) * factor < BASE:
+def _limbs(units: list[int] | Ints, factor: int, name: str, shelf: Shelf) -> tuple[Limbs, int]:
+    """The numbers times a factor, and the largest of them."""
+    largest = (max(units) if isinstance(units, list) else _largest(units, shelf)) * factor
+    if not isinstance(units, list) and largest < BASE:
+        low = units if factor == 1 else _changed(units, lambda some: some * np.int64(factor), shelf)
         # Zeros that nobody writes to need no memory, if they are asked for as such.
-        return Limbs(np.zeros(len(units), dtype=np.int64), units if factor == 1 else units * np.int64(factor))
-    numbers = units if isinstance(units, list) else units.tolist()
-    if max(numbers) * factor >= HIGHEST * BASE:
+        return Limbs(np.zeros(len(units), dtype=np.int64), low), largest
+    if largest >= HIGHEST * BASE:
         raise NotExact(f"column {name!r} needs more than 36 digits")
-    high, low = zip(*(divmod(number * factor, BASE) for number in numbers), strict=True)
-    return Limbs(np.array(high, dtype=np.int64), np.array(low, dtype=np.int64))
+    numbers = units if isinstance(units, list) else units.tolist()
+    highs, lows = zip(*(divmod(number * factor, BASE) for number in numbers), strict=True)
+    return Limbs(np.array(highs, dtype=np.int64), np.array(lows, dtype=np.int64)), largest
 
 
 def whole_numbers(values: Sequence[Decimal], name: str) -> Whole:
@@ -123,38 +154,41 @@ def allowances(columns: BarColumns, share: Decimal, lot: Decimal | None) -> Whol
             raise NotExact(f"{trouble}; with a lot size participation is counted in lots") from trouble
         return _lots_by_float(columns, share, lot)
     shared, unit = int(share.scaleb(decimals_of(share))), volumes.decimals + decimals_of(share)
-    largest = int(volumes.units.max()) * shared
+    largest = volumes.largest
     if lot is None:
-        if largest >= 10**MOST_DIGITS:
+        if largest * shared >= 10**MOST_DIGITS:
             raise NotExact(f"column 'volume' times participation needs more than {MOST_DIGITS} digits; set a lot size")
-        return Whole(volumes.units * np.int64(shared), unit)
+        return volumes.changed(lambda some: some * np.int64(shared), unit)
     common = max(unit, decimals_of(lot))
     factor, step = shared * 10 ** (common - unit), int(lot.scaleb(common))
-    if int(volumes.units.max()) * factor >= 10**MOST_DIGITS or step >= 10**MOST_DIGITS:
+    if largest * factor >= 10**MOST_DIGITS or step >= 10**MOST_DIGITS:
         return _lots_by_float(columns, share, lot)
-    return _of_lots(volumes.units * np.int64(factor) // np.int64(step), lot)
+    return _of_lots(volumes.changed(lambda some: some * np.int64(factor) // np.int64(step), 0), lot)
 
 
 def _lots_by_float(columns: BarColumns, share: Decimal, lot: Decimal) -> Whole:
     """Three roundings are within 1e-15 of a quotient; within 1e-9 of a whole number it is computed exactly."""
-    quotients = columns.volume * float(share) / float(lot)
-    if quotients.max() >= 1e15:
-        raise NotExact("column 'volume' holds more than 1e15 lots in a bar")
-    lots = np.floor(quotients).astype(np.int64)
-    close_calls = np.flatnonzero(np.abs(quotients - np.rint(quotients)) <= 1e-9 * np.maximum(quotients, 1.0))
-    if len(close_calls):
-        texts = columns.texts("volume")
-        for row in close_calls.tolist():
-            lots[row] = int(Decimal(texts[row]) * share // lot)
-    return _of_lots(lots, lot)
+    shelf = columns.shelf
+    lots = shelf.room(len(columns), np.int64)
+    for part in shelf.parts(len(columns)):
+        quotients = columns.volume[part] * float(share) / float(lot)
+        if quotients.max() >= 1e15:
+            raise NotExact("column 'volume' holds more than 1e15 lots in a bar")
+        lots[part] = np.floor(quotients).astype(np.int64)
+        close_calls = np.flatnonzero(np.abs(quotients - np.rint(quotients)) <= 1e-9 * np.maximum(quotients, 1.0))
+        if len(close_calls):
+            texts = columns.texts("volume", part.start, part.stop)
+            for row in close_calls.tolist():
+                lots[part.start + row] = int(Decimal(texts[row]) * share // lot)
+    return _of_lots(Whole(lots, 0, shelf), lot)
 
 
-def _of_lots(lots: Ints, lot: Decimal) -> Whole:
+def _of_lots(lots: Whole, lot: Decimal) -> Whole:
     decimals = decimals_of(lot)
     unit = int(lot.scaleb(decimals))
-    if int(lots.max()) * unit >= 10**MOST_DIGITS:
+    if lots.largest * unit >= 10**MOST_DIGITS:
         raise NotExact(f"column 'volume' in units of the lot needs more than {MOST_DIGITS} digits")
-    return Whole(lots * np.int64(unit), decimals)
+    return lots.changed(lambda some: some * np.int64(unit), decimals)
 
 
 def decimals_of(value: Decimal) -> int:
@@ -162,31 +196,22 @@ def decimals_of(value: Decimal) -> int:
     return max(0, -int(value.normalize().as_tuple().exponent))
 
 
-def _by_proof(floats: npt.NDArray[np.float64]) -> Whole | None:
+def _by_proof(floats: npt.NDArray[np.float64], shelf: Shelf) -> Whole | None:
     """Fewest decimals in which every number is whole and has at most fifteen digits; ``None`` if there are none."""
     decimals = 0
-    for part in _parts(floats):
-        found = _decimals_by_proof(part, decimals)
+    for part in shelf.parts(len(floats)):
+        found = _decimals_by_proof(floats[part], decimals)
         if found is None:
             return None
         decimals = found
     unit = 10.0**decimals
-    units = np.empty(len(floats), dtype=np.int64)
-    for first, part in zip(range(0, len(floats), PART_ROWS), _parts(floats), strict=True):
-        rounded = np.rint(part * unit)
-        if not (np.all(np.abs(rounded) < 10.0**PROVABLE_DIGITS) and np.array_equal(rounded / unit, part)):
+    units = shelf.room(len(floats), np.int64)
+    for part in shelf.parts(len(floats)):
+        rounded = np.rint(floats[part] * unit)
+        if not (np.all(np.abs(rounded) < 10.0**PROVABLE_DIGITS) and np.array_equal(rounded / unit, floats[part])):
             return None
-        units[first : first + len(part)] = rounded
-    return Whole(units, decimals)
-
-
-PART_ROWS = 65_536
-"""Rows that are worked on at once, so that what is needed on the way stays small."""
-
-
-def _parts(floats: npt.NDArray[np.float64]) -> Iterator[npt.NDArray[np.float64]]:
-    for first in range(0, len(floats), PART_ROWS):
-        yield floats[first : first + PART_ROWS]
+        units[part] = rounded
+    return Whole(units, decimals, shelf)
 
 
 def _decimals_by_proof(floats: npt.NDArray[np.float64], least: int) -> int | None:

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from tapeline_backtest import kernel_loop as loop
 from tapeline_backtest.compiled import Columns, CompilationRefused, Floats, memory_of, parameter_kinds, specialised
-from tapeline_backtest.exact import Limbs, NotExact, Whole, allowances, decimals_of, price_columns
+from tapeline_backtest.exact import NotExact, Prices, Whole, allowances, decimals_of, price_columns
 from tapeline_backtest.feed import Source
 from tapeline_backtest.machine_code import FLOATS, INT_TABLE, INTS
 from tapeline_backtest.wide import BASE, HIGHEST
@@ -87,15 +87,13 @@ class Market:
     """One instrument's bars: floats for the strategy, whole numbers for money, all of shape (n,).
 
     Attributes:
-        opens, closes: in units of ``10 ** -decimals``, as two limbs.
+        prices: opens and closes, as two limbs each; of a part, the largest may be one of the whole.
         allowed: most that all fills of a bar may take; ``None`` where that is not limited.
         day_ends: index of the last bar of each UTC day by closing time, a bar that closes at midnight ending its day.
     """
 
     columns: Columns
-    opens: Limbs
-    closes: Limbs
-    decimals: int
+    prices: Prices
     allowed: Whole | None
     open_ns: Ints
     close_ns: Ints
@@ -112,8 +110,7 @@ class Market:
         return replace(
             self,
             columns=columns,
-            opens=self.opens.part(start, stop),
-            closes=self.closes.part(start, stop),
+            prices=self.prices.part(start, stop),
             allowed=allowed,
             open_ns=self.open_ns[start:stop],
             close_ns=close_ns,
@@ -138,21 +135,20 @@ def market_of(source: Source, plan: Plan) -> Market:
             )
     file = source.file
     columns, share, close_ns = file.columns, plan.venue.participation, file.close_ns
+    shelf = columns.shelf
     if file.facts.timeframe != plan.timeframe:
         why = f"{file.facts.path}: bars of {file.facts.timeframe} for a strategy that decides on {plan.timeframe}"
         raise KernelRefused(KernelFault.OTHER_BARS, why)
-    if np.any(columns.open_ns[1:] < close_ns[:-1]):
+    if any(np.any(columns.open_ns[1:][part] < close_ns[:-1][part]) for part in shelf.parts(len(close_ns))):
         raise KernelRefused(KernelFault.OTHER_BARS, f"{file.facts.path}: bars open before the one before has closed")
     try:
-        opens, closes, decimals = price_columns(columns)
+        prices = price_columns(columns)
         allowed = None if share is None else allowances(columns, share, plan.listing.lot_size)
     except NotExact as trouble:
         raise KernelRefused(KernelFault.TOO_MANY_DIGITS, f"{file.facts.path}: {trouble}") from trouble
     return Market(
         columns=(columns.open, columns.high, columns.low, columns.close, columns.volume),
-        opens=opens,
-        closes=closes,
-        decimals=decimals,
+        prices=prices,
         allowed=allowed,
         open_ns=columns.open_ns,
         close_ns=close_ns,
@@ -163,9 +159,9 @@ def market_of(source: Source, plan: Plan) -> Market:
 def scaled(column: Whole, decimals: int) -> Ints:
     """The same numbers in a finer unit. Raises ``KernelRefused``."""
     factor = 10 ** (decimals - column.decimals)
-    if int(np.max(np.abs(column.units), initial=0)) * factor >= MOST:
+    if column.largest * factor >= MOST:
         raise KernelRefused(KernelFault.TOO_MANY_DIGITS, f"volumes need more than 18 digits ({decimals} decimals)")
-    return column.units * np.int64(factor)
+    return column.changed(lambda some: some * np.int64(factor), decimals).units
 
 
 def _day_ends(close_ns: Ints) -> Ints:
@@ -311,14 +307,14 @@ def _price_rules(rules: list[int], plan: Plan, market: Market) -> int:
     bps, tick = plan.venue.slippage_bps, plan.listing.tick_size
     extra = 4 + decimals_of(bps) if bps else 0
     slip = _whole(bps, extra - 4) if bps else 0
-    moved = market.decimals + extra
+    moved = market.prices.decimals + extra
     common = moved if tick is None else max(moved, decimals_of(tick))
-    price = moved if tick is None else max(market.decimals, decimals_of(tick))
+    price = moved if tick is None else max(market.prices.decimals, decimals_of(tick))
     rules[loop.BUY_FACTOR] = (10**extra + slip) * 10 ** (common - moved)
     rules[loop.SELL_FACTOR] = (10**extra - slip) * 10 ** (common - moved)
     _put_wide(rules, loop.TICK_STEPS_HIGH, 0 if tick is None else _whole(tick, common))
     rules[loop.TICK] = 0 if tick is None else _whole(tick, price)
-    rules[loop.PRICE_UP] = 10 ** (price - market.decimals)
+    rules[loop.PRICE_UP] = 10 ** (price - market.prices.decimals)
     return price
 
 
@@ -384,7 +380,7 @@ def _whole(value: Decimal, decimals: int) -> int:
 
 def _prove(rules: list[int], market: Market) -> None:
     """Every product of the loop fits: prices, quantities, volumes, and one amount in its two limbs."""
-    price = max(market.opens.largest, market.closes.largest)
+    price = market.prices.largest
     moved = price * (rules[loop.BUY_FACTOR] + abs(rules[loop.SELL_FACTOR]))
     steps = rules[loop.TICK_STEPS_HIGH] * BASE + rules[loop.TICK_STEPS_LOW]
     ticks = moved // steps + 1 if steps else 0
@@ -511,7 +507,7 @@ def run(plan: Plan, market: Market, *, record: bool, memory: Floats | None = Non
 def prices_of(market: Market, units: Units) -> tuple[Ints, ...]:
     """The arrays that ``kernel_loop`` calls prices. Raises ``KernelRefused`` where they do not fit."""
     allowed = market.close_ns if market.allowed is None else scaled(market.allowed, units.quantity)
-    return (*market.opens, *market.closes, allowed, market.close_ns)
+    return (*market.prices.opens, *market.prices.closes, allowed, market.close_ns)
 
 
 def check_end(status: int, plan: Plan, seat: npt.NDArray[np.float64]) -> None:
@@ -555,7 +551,7 @@ def outcome_of(
 
     cash = amount(loop.CASH_HIGH, units.money)
     position = Decimal(numbers[loop.POSITION]).scaleb(-units.quantity)
-    last = Decimal(market.closes.at(-1)).scaleb(-market.decimals)
+    last = Decimal(market.prices.closes.at(-1)).scaleb(-market.prices.decimals)
     return Outcome(
         orders=numbers[loop.ORDERS],
         fills=numbers[loop.FILLS],

@@ -90,7 +90,7 @@ def filled(plan: Plan, market: Market, outcome: Outcome) -> Iterator[tuple[int, 
     for index, ((bar, signed, high, low, order), time_ns) in enumerate(zip(rows.tolist(), times, strict=True)):
         quantity = plain(Decimal(abs(signed)).scaleb(-outcome.units.quantity))
         price = plain(Decimal(high * BASE + low).scaleb(-outcome.units.price))
-        undisturbed = Decimal(market.opens.at(bar)).scaleb(-market.decimals)
+        undisturbed = Decimal(market.prices.opens.at(bar)).scaleb(-market.prices.decimals)
         yield (
             time_ns,
             OrderFilled(

@@ -149,8 +149,7 @@ def order_path(
         follow = _compiled(plan.strategy)
     except (kernel.KernelRefused, CompilationRefused):
         return None
-    largest = max(market.opens.largest, market.closes.largest)
-    if largest * int(rules[of_kernel.PRICE_UP]) * 2 >= LONGEST_PRICE:
+    if market.prices.largest * int(rules[of_kernel.PRICE_UP]) * 2 >= LONGEST_PRICE:
         return None
     (started,) = [event for event in events if isinstance(event, RunStarted)]
     return OrderPath(plan, sources[0], market, rules, units, follow, started.tape, loop, collected)
@@ -183,7 +182,7 @@ class OrderPath:
         self._plan = plan
         self._source = source
         # Not the market itself, which holds more columns than are needed here.
-        self._opens, self._closes, self._decimals = market.opens, market.closes, market.decimals
+        self._exact = market.prices
         self._rules = rules
         self._units = units
         self._follow = follow
@@ -242,7 +241,7 @@ class OrderPath:
         barred = self._regimes.barred(states["regime"], chunk, block, k, is_late=is_late)
         (reading,) = seat.readings.values()
         memory = np.array(reading.memory, dtype=np.float64)
-        last = _units(Decimal(risk_book.price or "0"), self._decimals)
+        last = _units(Decimal(risk_book.price or "0"), self._exact.decimals)
         if last is None:
             return k, None
         after = self._follow(
@@ -281,10 +280,10 @@ class OrderPath:
         first = chunk.file_rows[0]
         if first != self._first_row:
             after = first + len(chunk)
-            opens, closes = self._opens.part(first, after), self._closes.part(first, after)
+            exact = self._exact.part(first, after)
             # Where nothing is limited any column will do: it is not read.
             allowed = chunk.close_ns if self._allowed is None else self._allowed[first:after]
-            self._first_row, self._prices = first, (*opens, *closes, allowed, chunk.close_ns)
+            self._first_row, self._prices = first, (*exact.opens, *exact.closes, allowed, chunk.close_ns)
         return self._prices
 
     def _set_books(self, seat: Seat, risk_book: RiskBook, position: Position, venue_book: VenueBook) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -47,6 +47,7 @@ from tapeline_common.money import ZERO, plain
 from tapeline_common.values import InstrumentId
 from tapeline_common.wire import Fact
 from tapeline_ledger import core as ledger
+from tapeline_marketdata.shelf import IN_MEMORY, Shelf
 
 DAY_NS = 86_400_000_000_000
 TRADING_DAYS = {"24/7": 365, "24/5": 260, "XNYS": 252, "NYSE": 252}
@@ -214,7 +215,7 @@ class Run:
 def report(run: Run, collected: Collected, books: ledger.State) -> Report:
     flows, results = flows_by_instrument(collected.fills.sums()), results_by_instrument(collected.trades.sums())
     curve = equity_curve(run, flows, collected.funded)
-    drawdown, amount, high, low = max_drawdown(curve.equity)
+    drawdown, amount, high, low = max_drawdown(curve.equity, curve.shelf)
     days = daily_returns(curve)
     year = min((TRADING_DAYS.get(calendar, 365) for calendar in run.calendars.values()), default=365)
     volatility = deviation(days) if len(days) >= 2 else None
@@ -277,57 +278,81 @@ def report(run: Run, collected: Collected, books: ledger.State) -> Report:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Equity at every closing time of any instrument: shapes (n,)."""
+    """Equity at every closing time of any instrument: shapes (n,); ``shelf`` is where they lie."""
 
     time_ns: Ints
     equity: Floats
     invested: NDArray[np.bool_]
+    shelf: Shelf = IN_MEMORY
 
 
 def equity_curve(run: Run, flows: Mapping[InstrumentId, Flow], funded: Sequence[tuple[int, Decimal]]) -> Curve:
     """Cash after the fills of each bar plus positions at its close. funded: amounts posted, with their times."""
     closes = [one.file.close_ns for one in run.sources]
+    shelf = run.sources[0].file.columns.shelf if len(closes) == 1 else IN_MEMORY
     time_ns = closes[0] if len(closes) == 1 else np.unique(np.concatenate(closes))
-    equity = np.zeros(len(time_ns))
-    invested = np.zeros(len(time_ns), dtype=bool)
-    holdings = []
+    holdings, payments = [], []
     for close_ns, one in zip(closes, run.sources, strict=True):
         flow = flows.get(one.instrument)
         if flow is not None:
-            at = np.minimum(np.searchsorted(time_ns, flow.time_ns), len(time_ns) - 1)  # live, fills follow the last bar
-            np.subtract.at(equity, at, flow.paid)
-            holdings.append(_Holding(close_ns, one.file.columns.close, at, flow.moved))
-    for at_ns, amount in funded:
-        equity[min(int(np.searchsorted(time_ns, at_ns)), len(time_ns) - 1)] += float(amount)
-    np.cumsum(equity, out=equity)
-    equity += float(run.start_cash)
-    for part in _parts(len(time_ns)):
-        value = np.zeros(part.stop - part.start)
+            payments.append(_Moves(flow.time_ns, -flow.paid))
+            holdings.append(_Holding(close_ns, one.file.columns.close, _Moves(flow.time_ns, flow.moved)))
+    times, amounts = [at_ns for at_ns, _ in funded], [float(amount) for _, amount in funded]
+    payments.append(_Moves(np.array(times, dtype=np.int64), np.array(amounts)))
+    equity, invested = shelf.room(len(time_ns), np.float64), shelf.room(len(time_ns), np.bool_)
+    before = 0.0
+    for part in shelf.parts(len(time_ns), PART_BARS):
+        some_ns, is_last = time_ns[part], part.stop == len(time_ns)
+        cash = np.zeros(len(some_ns))
+        for payment in payments:
+            payment.add_to(cash, some_ns, is_last=is_last)
+        cash[0] += before
+        np.cumsum(cash, out=cash)
+        before = cash[-1]
+        value = np.zeros(len(cash))
         for holding in holdings:
-            held = holding.quantity(part)
+            held = holding.quantity(some_ns, is_last=is_last)
             invested[part] |= held != 0.0
-            value += held * holding.price(time_ns[part])
-        equity[part] += value
-    return Curve(time_ns, equity, invested)
+            value += held * holding.price(some_ns)
+        equity[part] = cash + float(run.start_cash) + value
+    return Curve(time_ns, equity, invested, shelf)
+
+
+class _Moves:
+    """Amounts that belong to the first time of a curve that is not before theirs, told part by part.
+
+    What comes after the last time belongs to that: live, fills follow the last bar.
+    """
+
+    def __init__(self, time_ns: Ints, amounts: Floats) -> None:
+        order = np.argsort(time_ns, kind="stable")
+        self._time_ns = time_ns[order]
+        self._amounts = amounts[order]
+        self._told = 0
+
+    def add_to(self, numbers: Floats, time_ns: Ints, *, is_last: bool) -> None:
+        """Add each to the number at its time. Parts are asked for in their order."""
+        first, all_of_them = self._told, len(self._time_ns)
+        self._told = all_of_them if is_last else int(np.searchsorted(self._time_ns, time_ns[-1], side="right"))
+        some = slice(first, self._told)
+        places = np.minimum(np.searchsorted(time_ns, self._time_ns[some]), len(time_ns) - 1)
+        np.add.at(numbers, places, self._amounts[some])
 
 
 class _Holding:
     """What is held of one instrument along a curve, told part by part."""
 
-    def __init__(self, close_ns: Ints, closes: Floats, at: Ints, moved: Floats) -> None:
-        """close_ns, closes: of its bars. at, moved: index on the curve and signed quantity of each fill."""
+    def __init__(self, close_ns: Ints, closes: Floats, moved: _Moves) -> None:
+        """close_ns, closes: of its bars. moved: signed quantities of its fills."""
         self._close_ns = close_ns
         self._closes = closes
-        order = np.argsort(at, kind="stable")
-        self._at = at[order]
-        self._moved = moved[order]
+        self._moved = moved
         self._before = 0.0
 
-    def quantity(self, part: slice) -> Floats:
+    def quantity(self, time_ns: Ints, *, is_last: bool) -> Floats:
         """At each time of a part; parts are asked for in their order."""
-        fills = slice(*np.searchsorted(self._at, (part.start, part.stop)).tolist())
-        held = np.zeros(part.stop - part.start)
-        np.add.at(held, self._at[fills] - part.start, self._moved[fills])
+        held = np.zeros(len(time_ns))
+        self._moved.add_to(held, time_ns, is_last=is_last)
         held[0] += self._before
         np.cumsum(held, out=held)
         self._before = held[-1]
@@ -345,28 +370,35 @@ PART_BARS = 65_536
 """Bars of a curve that are worked on at once, so that what is needed on the way stays small however long it is."""
 
 
-def _parts(bars: int) -> Iterator[slice]:
-    for first in range(0, bars, PART_BARS):
-        yield slice(first, min(first + PART_BARS, bars))
-
-
-def max_drawdown(equity: Floats) -> tuple[float, float, int, int]:
+def max_drawdown(equity: Floats, shelf: Shelf = IN_MEMORY) -> tuple[float, float, int, int]:
     """Largest fall from a running high: (fraction of the high, amount, index of the high, index of the low)."""
-    deepest, amount, low, highest = -1.0, 0.0, 0, -math.inf
-    for part in _parts(len(equity)):
+    deepest, amount, high, low = -1.0, 0.0, 0, 0
+    highest, highest_at = -math.inf, 0
+    for part in shelf.parts(len(equity), PART_BARS):
         some = equity[part]
         highs = np.maximum(np.maximum.accumulate(some), highest)
         fall = np.divide(highs - some, highs, out=np.zeros_like(some), where=highs > 0)
         lowest = int(np.argmax(fall))
         if fall[lowest] > deepest:
             deepest, amount, low = float(fall[lowest]), float(highs[lowest] - some[lowest]), part.start + lowest
-        highest = highs[-1]
-    return deepest, amount, int(np.argmax(equity[: low + 1])), low
+            high = part.start + int(np.argmax(highs == highs[lowest])) if highs[lowest] > highest else highest_at
+        if highs[-1] > highest:
+            highest, highest_at = highs[-1], part.start + int(np.argmax(some))
+    return deepest, amount, high, low
 
 
 def daily_returns(curve: Curve) -> Floats:
     """Returns of the last equity of each UTC day; the first day's is measured from the first equity of the curve."""
-    return returns_of(np.concatenate([curve.equity[:1], curve.equity[day_ends(curve.time_ns)]]))
+    closing = [curve.equity[:1]]
+    before = None
+    for part in curve.shelf.parts(len(curve.time_ns), PART_BARS):
+        time_ns, equity = curve.time_ns[part], curve.equity[part]
+        if before == (time_ns[0] - 1) // DAY_NS:
+            # The day goes on: what ended the part before did not end it.
+            closing[-1] = closing[-1][:-1]
+        before = (time_ns[-1] - 1) // DAY_NS
+        closing.append(equity[day_ends(time_ns)])
+    return returns_of(np.concatenate(closing))
 
 
 def day_ends(time_ns: Ints) -> Ints:

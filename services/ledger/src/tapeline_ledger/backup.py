@@ -24,6 +24,7 @@ from tapeline_common.tape_file import TapeFile, TapeFileUnreadable
 from tapeline_common.tape_file_verify import verify_file
 from tapeline_common.tape_file_writer import TapeWriter
 from tapeline_common.tape_pages import READ_FACTS, Chain, Read, pages
+from tapeline_common.whole_file import whole_file
 from tapeline_common.wire import decode_fact
 
 KIND = "tapeline backup"
@@ -104,24 +105,17 @@ async def back_up(
     _refuse_taken(file, force)
     manifest = await _manifest(read)
     manifest = replace(manifest, made=made, code=code, config=config, keys=keys)
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    try:
-        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    except OSError as trouble:
-        raise BackupRefused(f"{partial} cannot be made ({trouble.strerror}): name another place") from trouble
-    try:
+    with whole_file(file, 0o600) as partial:
         await _write(read, partial, manifest, progress)
         written = verify_file(partial)
         if written.fault is not None or (written.facts, written.head_hash.hex()) != (manifest.facts, manifest.hash):
             raise BackupRefused(f"{file} was not written as it was read ({written.fault}): look at the disk")
-        partial.replace(file)
-        _sync(file.parent)
-    finally:
-        partial.unlink(missing_ok=True)
     return manifest
 
 
 def _refuse_taken(file: Path, force: bool) -> None:
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        raise BackupRefused(f"{file} cannot be made ({file.parent} cannot be written to): name another place")
     if not file.exists():
         return
     if not force:
@@ -162,12 +156,3 @@ def _up_to(read: Read, head: int) -> Callable[[ReadRequest], Awaitable[Page]]:
         return Page(page.facts, page.through, head, page.hash)
 
     return clipped
-
-
-def _sync(folder: Path) -> None:
-    """A new name is durable once its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

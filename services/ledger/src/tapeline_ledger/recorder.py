@@ -46,8 +46,9 @@ BOOKS = "ledger"
 UNKNOWN_AUTHOR = "unknown"
 """Under this name refusals of authors are counted that the tables do not know."""
 
-KEPT_FACTS = 10_000
-"""The latest facts are kept at hand, because nearly all answers are about them; older ones are read from the log."""
+KEPT_FACTS = 2_000
+"""The latest facts are kept at hand, because nearly all answers are about them; older ones are read from the log. Not
+more of them: what is kept is what memory fragments around until it has been through there a few times."""
 
 Reply = Callable[[tuple[Receipt, ...]], None]
 

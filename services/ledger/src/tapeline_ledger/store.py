@@ -31,7 +31,7 @@ PARTITION_AHEAD = 2_000_000
 
 MOST_FACTS_PER_PAGE = 20_000
 
-KEPT_FACTS = 10_000
+KEPT_FACTS = 2_000
 """The latest facts are kept at hand with their bytes, for the mirror and for followers who missed a few."""
 
 POLL_S = 0.2
@@ -206,7 +206,7 @@ class Store:
                 raise await self._refuse(error) from error
         self.head = wanted
         self._latest += records
-        if len(self._latest) > 2 * KEPT_FACTS:
+        if len(self._latest) > KEPT_FACTS + KEPT_FACTS // 8:
             del self._latest[:-KEPT_FACTS]
 
     async def read(self, request: ReadRequest, most_bytes: int = 0) -> Page:

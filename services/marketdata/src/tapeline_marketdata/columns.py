@@ -8,7 +8,7 @@ wrong is a ``BadFile`` that names file, row, column, value and fix. What the col
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,6 +22,7 @@ import pyarrow.parquet
 
 from tapeline_marketdata import pyarrow_alone  # noqa: F401  (before the first conversion)
 from tapeline_marketdata.bars import plain_decimal
+from tapeline_marketdata.shelf import IN_MEMORY, PART_ROWS, Shelf
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -93,6 +94,10 @@ def read_table(path: Path) -> tuple[Any, str]:
     return _reading(path, lambda: _read_csv(path)), "csv"
 
 
+BUFFER_BYTES = 1 << 16
+"""Read from a Parquet file at once, so that a column that lies in one piece is not held as such beside its numbers."""
+
+
 class FileColumns:
     """A file's columns, given away one at a time, so that a reader never holds all of them in two forms.
 
@@ -106,7 +111,9 @@ class FileColumns:
         self._columns: dict[str, Any] = {}
         if _is_parquet(path):
             self.format = "parquet"
-            self._parquet = _reading(path, lambda: pa.parquet.ParquetFile(path, pre_buffer=False))
+            self._parquet = _reading(
+                path, lambda: pa.parquet.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER_BYTES)
+            )
             schema = self._parquet.schema_arrow
             self.column_names: list[str] = schema.names
             self.num_rows: int = self._parquet.metadata.num_rows
@@ -122,6 +129,16 @@ class FileColumns:
         if self._parquet is None:
             return whole(self._columns.pop(name))
         return whole(_reading(self._path, lambda: self._parquet.read(columns=[name]).column(name)))
+
+    def kind(self, name: str) -> Any:
+        """The Arrow type of a column that was not given away."""
+        return self._columns[name].type if self._parquet is None else self._parquet.schema_arrow.field(name).type
+
+    def pieces(self, name: str) -> Iterator[Any]:
+        """A column of a Parquet file as arrays of up to ``PART_ROWS`` rows. Raises BadFile."""
+        batches = self._parquet.iter_batches(batch_size=PART_ROWS, columns=[name])
+        while (batch := _reading(self._path, lambda: next(batches, None))) is not None:
+            yield batch.column(0)
 
     def close(self) -> None:
         """Give back the file, and what Arrow keeps of columns that are gone: more than the bars themselves."""
@@ -261,15 +278,21 @@ LAST_NS = 2**63 - 1
 """The last time that fits the tape's integers, in the year 2262."""
 
 
-def times_ns(path: Path, name: str, times: Any) -> tuple[Ints, str, list[str]]:
-    """Open times in ns, their unit, and how it was found out."""
+def times_ns(
+    path: Path, name: str, times: Any, *, before: int = 0, unit: str | None = None
+) -> tuple[Ints, str, list[str]]:
+    """Open times in ns, their unit, and how it was found out.
+
+    before: rows of the same column before these; unit: what the first of them is in. Both are for numbers and
+    timestamps; text is understood as a whole.
+    """
     if times.null_count:
         row = int(np.flatnonzero(times.is_null().to_numpy(zero_copy_only=False))[0])
-        raise _bad_time(path, name, row, "nothing")
+        raise _bad_time(path, name, before + row, "nothing")
     kind = times.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         note = f"{name} is of type {kind}" + ("" if getattr(kind, "tz", "UTC") else ", taken as UTC")
-        return _timestamp_ns(path, name, times), str(getattr(kind, "unit", "date")), [note]
+        return _timestamp_ns(path, name, times, before), str(getattr(kind, "unit", "date")), [note]
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return _times_from_text(path, name, times)
     if pa.types.is_integer(kind):
@@ -277,16 +300,35 @@ def times_ns(path: Path, name: str, times: Any) -> tuple[Ints, str, list[str]]:
     elif pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         numbers = times.cast(pa.float64()).to_numpy()
     else:
-        raise _bad_time(path, name, 0, f"a value of type {kind}")
-    return _epoch_ns(path, name, numbers)
+        raise _bad_time(path, name, before, f"a value of type {kind}")
+    return _epoch_ns(path, name, numbers, before, unit)
 
 
-def _timestamp_ns(path: Path, name: str, times: Any) -> Ints:
+def times_of(path: Path, name: str, table: FileColumns, shelf: Shelf = IN_MEMORY) -> tuple[Ints, str, list[str]]:
+    """``times_ns`` of a column, which is given away for it; piece by piece where it goes to disk."""
+    kind = table.kind(name)
+    is_instant = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+    if not shelf.is_open or not (is_instant or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        return times_ns(path, name, table.take(name))
+    found = shelf.room(table.num_rows, np.int64)
+    unit: str | None = None
+    notes: list[str] = []
+    before = 0
+    for piece in table.pieces(name):
+        some, unit, notes = times_ns(path, name, piece, before=before, unit=unit)
+        found[before : before + len(some)] = some
+        before += len(some)
+        shelf.give_back()
+    assert unit is not None, "a column on disk has rows"
+    return found, unit, notes
+
+
+def _timestamp_ns(path: Path, name: str, times: Any, before: int) -> Ints:
     try:
         zone = getattr(times.type, "tz", None)
         found: Ints = np.array(times.cast(pa.timestamp("ns", zone)).cast(pa.int64()).to_numpy())
     except pa.ArrowInvalid:
-        raise _bad_time(path, name, 0, "a column of dates outside the years 1678 to 2262") from None
+        raise _bad_time(path, name, before, "a column of dates outside the years 1678 to 2262") from None
     return found
 
 
@@ -319,20 +361,23 @@ def _is_iso(text: str, *, with_zone: bool) -> bool:
     return True
 
 
-def _epoch_ns(path: Path, name: str, numbers: Any) -> tuple[Ints, str, list[str]]:
+def _epoch_ns(
+    path: Path, name: str, numbers: Any, before: int = 0, unit: str | None = None
+) -> tuple[Ints, str, list[str]]:
     """Epoch numbers of one unit, told by magnitude, as ns. Mixed units are refused: half the file would be wrong."""
     if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
         row = int(np.flatnonzero(~np.isfinite(numbers))[0])
-        raise _bad_time(path, name, row, str(numbers[row]))
+        raise _bad_time(path, name, before + row, str(numbers[row]))
     lowest = np.array([lowest for _, lowest, _ in _UNITS], dtype=np.float64)
     ranks = np.searchsorted(lowest, numbers.astype(np.float64), side="right") - 1
-    if ranks[0] < 0:
-        raise _bad_time(path, name, 0, str(numbers[0]))
-    unit, _, unit_ns = _UNITS[int(ranks[0])]
-    odd = np.flatnonzero((ranks != ranks[0]) | (numbers > LAST_NS // unit_ns))
+    if unit is None and ranks[0] < 0:
+        raise _bad_time(path, name, before, str(numbers[0]))
+    rank = int(ranks[0]) if unit is None else [one for one, _, _ in _UNITS].index(unit)
+    unit, _, unit_ns = _UNITS[rank]
+    odd = np.flatnonzero((ranks != rank) | (numbers > LAST_NS // unit_ns))
     if len(odd):
         row = int(odd[0])
-        raise _bad_time(path, name, row, f"{numbers[row]}, read in {unit} like row 1,")
+        raise _bad_time(path, name, before + row, f"{numbers[row]}, read in {unit} like row 1,")
     note = f"{name} is in {unit} since the epoch, detected by magnitude"
     if numbers.dtype.kind == "f":
         # A float second or millisecond is exact only to about the microsecond, so that is where it is rounded.
@@ -367,6 +412,22 @@ def numbers_of(path: Path, name: str, column: Any) -> tuple[Any, Floats]:
             f"{path}: column {name} is of type {kind}: store it as decimal, float, integer or text",
         ) from None
     return text, _floats_of_text(text)
+
+
+def numbers_in(path: Path, name: str, table: FileColumns, shelf: Shelf = IN_MEMORY) -> tuple[Any, Floats]:
+    """``numbers_of`` a column, which is given away for it; binary floats without holes go to disk piece by piece."""
+    if shelf.is_open and pa.types.is_float64(table.kind(name)):
+        floats = shelf.room(table.num_rows, np.float64)
+        before = 0
+        for piece in table.pieces(name):
+            if piece.null_count:
+                break
+            floats[before : before + len(piece)] = piece.to_numpy()
+            before += len(piece)
+            shelf.give_back()
+        else:
+            return pa.array(floats), floats
+    return numbers_of(path, name, table.take(name))
 
 
 def _floats_of_text(column: Any) -> Floats:

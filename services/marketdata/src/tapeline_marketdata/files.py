@@ -34,12 +34,13 @@ from tapeline_marketdata.columns import (
     is_binary,
     is_trades,
     longest_text_of,
-    numbers_of,
+    numbers_in,
     release_memory,
     text_bytes_of,
     texts_of,
-    times_ns,
+    times_of,
 )
+from tapeline_marketdata.shelf import IN_MEMORY, LONG_ROWS, Shelf
 from tapeline_marketdata.timeframe import UnknownTimeframe, format_timeframe, parse_timeframe
 
 TIME_COLUMNS = ("ts", "timestamp", "open_time", "datetime", "date", "time")
@@ -81,11 +82,15 @@ class BarColumns:
 
     ``open_ns``: int64, UTC ns. ``open`` to ``volume``: float64, for vectorised work (NaN where the file has no number).
     ``texts(name, start, stop)``: the same numbers as decimal text, made slice by slice.
+    ``shelf``: where these columns lie, and whatever else is as long as they are belongs.
     """
 
-    __slots__ = ("_printed", "close", "high", "low", "open", "open_ns", "volume")
+    __slots__ = ("_printed", "close", "high", "low", "open", "open_ns", "shelf", "volume")
 
-    def __init__(self, open_ns: Ints, floats: dict[str, Floats], printed: dict[str, Any]) -> None:
+    def __init__(
+        self, open_ns: Ints, floats: dict[str, Floats], printed: dict[str, Any], shelf: Shelf = IN_MEMORY
+    ) -> None:
+        self.shelf = shelf
         self.open_ns = open_ns
         self.open, self.high, self.low, self.close, self.volume = (floats[name] for name in NUMBER_COLUMNS)
         self._printed = printed
@@ -97,7 +102,7 @@ class BarColumns:
         """The rows from ``start`` to ``stop``, sharing their memory."""
         floats = {name: getattr(self, name)[start:stop] for name in NUMBER_COLUMNS}
         printed = {name: self._printed[name][start:stop] for name in NUMBER_COLUMNS}
-        return BarColumns(self.open_ns[start:stop], floats, printed)
+        return BarColumns(self.open_ns[start:stop], floats, printed, self.shelf)
 
     def picked(self, name: str, rows: Ints) -> tuple[Floats, Any]:
         """Some rows of a number column in any order: as floats, and as the file prints them."""
@@ -147,6 +152,12 @@ class BarFile:
     @property
     def close_ns(self) -> Ints:
         """When each bar closes, UTC ns."""
+        shelf = self.columns.shelf
+        if self._close_ns is None and shelf.is_open:
+            close_ns = shelf.room(len(self), np.int64)
+            for part in shelf.parts(len(self)):
+                close_ns[part] = self.closes_ns(part.start, part.stop)
+            self._close_ns = close_ns
         return self.closes_ns(0, len(self))
 
     def closes_ns(self, start: int, stop: int) -> Ints:
@@ -159,6 +170,7 @@ class BarFile:
         """Lists of up to ``size`` bars from row ``start`` (0-based) on."""
         for first in range(start, len(self.columns), size):
             yield self._slice(instrument, first, min(first + size, len(self.columns)))
+            self.columns.shelf.give_back()
 
     def bars(self, instrument: InstrumentId, start: int = 0) -> Iterator[BarClosed]:
         """Every bar from row ``start`` (0-based) on."""
@@ -196,10 +208,10 @@ def read_bars(path: str | Path, *, timeframe: str | None = None, strict: bool = 
     with closing(FileColumns(path)) as table:
         file_format = table.format
         names, columns, unit, notes = _columns_of(path, table)
-        built = _built(path, table, given_ns)
+        built = _built(path, table, given_ns, columns.shelf)
     open_ns = columns.open_ns
     if built is None:
-        (length_ns, timeframe_note), close_ns = _timeframe(path, open_ns, given_ns), None
+        (length_ns, timeframe_note), close_ns = _timeframe(path, columns, given_ns), None
         timeframe = format_timeframe(length_ns)
     else:
         timeframe, close_ns = built
@@ -208,7 +220,9 @@ def read_bars(path: str | Path, *, timeframe: str | None = None, strict: bool = 
         _refuse_bad_rows(path, names, columns, length_ns, first_line=2 if file_format == "csv" else None)
     if names["ts"].lower() != "ts":
         notes.insert(0, f"open time taken from column {names['ts']!r}")
-    facts = facts_of(path, file_format, names["ts"], unit, (timeframe, length_ns), open_ns, (*notes, *timeframe_note))
+    notes += timeframe_note
+    named = timeframe, length_ns
+    facts = facts_of(path, file_format, names["ts"], unit, named, open_ns, tuple(notes), columns.shelf)
     return BarFile(facts, columns, close_ns)
 
 
@@ -223,12 +237,13 @@ def _columns_of(path: Path, table: FileColumns) -> tuple[dict[str, str], BarColu
     names = find_columns(path, table, COLUMNS)
     if table.num_rows == 0:
         raise BadFile(FileFault.EMPTY, f"{path}: the file has a header but no bars: give one with data")
-    open_ns, unit, notes = times_ns(path, names["ts"], table.take(names["ts"]))
+    shelf = Shelf(is_open=table.format == "parquet" and table.num_rows >= LONG_ROWS)
+    open_ns, unit, notes = times_of(path, names["ts"], table, shelf)
     printed, floats = {}, {}
     for name in NUMBER_COLUMNS:
-        printed[name], floats[name] = numbers_of(path, names[name], table.take(names[name]))
+        printed[name], floats[name] = numbers_in(path, names[name], table, shelf)
         release_memory()
-    return names, BarColumns(open_ns, floats, printed), unit, notes
+    return names, BarColumns(open_ns, floats, printed, shelf), unit, notes
 
 
 TIMEFRAME_KEY = b"tapeline.timeframe"
@@ -238,7 +253,7 @@ CLOSE_COLUMN = "close_ts"
 """Closing times of such bars, UTC ns."""
 
 
-def _built(path: Path, table: FileColumns, given_ns: int | None) -> tuple[str, Ints] | None:
+def _built(path: Path, table: FileColumns, given_ns: int | None, shelf: Shelf) -> tuple[str, Ints] | None:
     """Name and closing times of bars that ``tapeline bars`` built without a fixed length; None for all others."""
     said = table.metadata.get(TIMEFRAME_KEY)
     if said is None or CLOSE_COLUMN not in table.column_names:
@@ -249,12 +264,13 @@ def _built(path: Path, table: FileColumns, given_ns: int | None) -> tuple[str, I
             FileFault.TIMEFRAME_UNKNOWN,
             f"{path}: holds {timeframe} bars, not {format_timeframe(given_ns)}: leave the timeframe away",
         )
-    close_ns, _, _ = times_ns(path, CLOSE_COLUMN, table.take(CLOSE_COLUMN))
+    close_ns, _, _ = times_of(path, CLOSE_COLUMN, table, shelf)
     return timeframe, close_ns
 
 
-def _timeframe(path: Path, open_ns: Ints, given_ns: int | None) -> tuple[int, list[str]]:
-    lengths, counts = _distances(open_ns)
+def _timeframe(path: Path, columns: BarColumns, given_ns: int | None) -> tuple[int, list[str]]:
+    open_ns = columns.open_ns
+    lengths, counts = _distances(open_ns, columns.shelf)
     if given_ns is None:
         if not len(lengths):
             raise BadFile(
@@ -278,11 +294,11 @@ COUNTED_ROWS = 1 << 20
 """Rows whose distances are counted at once: sorting all of them would need several columns' room."""
 
 
-def _distances(open_ns: Ints) -> tuple[Ints, Ints]:
+def _distances(open_ns: Ints, shelf: Shelf) -> tuple[Ints, Ints]:
     """Every distance between neighbouring rows that is above zero, ascending, and how often it occurs."""
     lengths, counts = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    for first in range(0, len(open_ns), COUNTED_ROWS):
-        steps = np.diff(open_ns[first : first + COUNTED_ROWS + 1])
+    for part in shelf.parts(len(open_ns), COUNTED_ROWS):
+        steps = np.diff(open_ns[part.start : part.stop + 1])
         some, times = np.unique(steps[steps > 0], return_counts=True)
         lengths, place = np.unique(np.concatenate([lengths, some]), return_inverse=True)
         counts = np.bincount(place, np.concatenate([counts, times]), minlength=len(lengths)).astype(np.int64)
@@ -297,12 +313,17 @@ def facts_of(
     timeframe: tuple[str, int],
     open_ns: Ints,
     notes: tuple[str, ...],
+    shelf: Shelf = IN_MEMORY,
 ) -> FileFacts:
     """What there is to say of bars that open at ``open_ns``. timeframe: its name, and its length or 0."""
     name, length_ns = timeframe
-    steps = np.diff(open_ns)
-    gaps = steps[steps > length_ns] if length_ns else steps[:0]
-    off_grid = int(np.count_nonzero((open_ns - open_ns[0]) % length_ns)) if length_ns else 0
+    gaps = missing = off_grid = 0
+    for part in shelf.parts(len(open_ns) if length_ns else 0):
+        steps = np.diff(open_ns[part.start : part.stop + 1])
+        wide = steps[steps > length_ns]
+        gaps += len(wide)
+        missing += int((wide // length_ns - 1).sum())
+        off_grid += int(np.count_nonzero((open_ns[part] - open_ns[0]) % length_ns))
     if off_grid:
         notes = (*notes, f"{off_grid} bars open off the grid of the first one")
     return FileFacts(
@@ -315,8 +336,8 @@ def facts_of(
         timeframe_ns=length_ns,
         first_open_ns=int(open_ns[0]),
         last_open_ns=int(open_ns[-1]),
-        gaps=len(gaps),
-        missing_bars=int((gaps // length_ns - 1).sum()) if length_ns else 0,
+        gaps=gaps,
+        missing_bars=missing,
         grid_offset_ns=int(open_ns[0] % length_ns) if length_ns else 0,
         off_grid_bars=off_grid,
         notes=notes,
@@ -328,11 +349,11 @@ def _refuse_bad_rows(
 ) -> None:
     """Raise BadFile for the first bad row; on one row, the fault listed first wins."""
     worst: tuple[int, FileFault, str, str] | None = None
-    for fault, column, bad, fix in _row_checks(columns, length_ns):
-        rows = np.flatnonzero(bad)
-        if len(rows) and (worst is None or int(rows[0]) < worst[0]):
-            worst = (int(rows[0]), fault, column, fix)
-    if worst is None:
+    for part in columns.shelf.parts(len(columns)):
+        worst = _worst_row(columns, part, length_ns)
+        if worst is not None:
+            break
+    else:
         return
     row, fault, column, fix = worst
     if column == "ts":
@@ -345,6 +366,17 @@ def _refuse_bad_rows(
     raise BadFile(fault, f"{path}: row {row + 1}{line}, column {names[column]}: {value}{others}: {fix}")
 
 
+def _worst_row(columns: BarColumns, part: slice, length_ns: int) -> tuple[int, FileFault, str, str] | None:
+    """The first bad row of a part, its fault, column and fix."""
+    worst: tuple[int, FileFault, str, str] | None = None
+    before_ns = columns.open_ns[part.start - 1] if part.start else columns.open_ns[0] - max(length_ns, 1)
+    for fault, column, bad, fix in _row_checks(columns.part(part.start, part.stop), before_ns, length_ns):
+        rows = np.flatnonzero(bad)
+        if len(rows) and (worst is None or part.start + int(rows[0]) < worst[0]):
+            worst = (part.start + int(rows[0]), fault, column, fix)
+    return worst
+
+
 _RANGE_FAULTS = (FileFault.HIGH_BELOW_LOW, FileFault.OPEN_OUTSIDE_RANGE, FileFault.CLOSE_OUTSIDE_RANGE)
 
 
@@ -353,12 +385,14 @@ def _range_of(columns: BarColumns, row: int) -> str:
     return f"high {high}, low {low}"
 
 
-def _row_checks(columns: BarColumns, length_ns: int) -> Iterator[tuple[FileFault, str, Flags, str]]:
+def _row_checks(
+    columns: BarColumns, before_ns: np.int64, length_ns: int
+) -> Iterator[tuple[FileFault, str, Flags, str]]:
     """Every row check: fault, column, one flag per row, and the fix. Float comparisons are exact for float data.
 
     For text columns a comparison of floats can only miss a difference beyond the 17th digit; ``checks`` finds that.
     """
-    steps = np.diff(columns.open_ns, prepend=columns.open_ns[0] - max(length_ns, 1))
+    steps = np.diff(columns.open_ns, prepend=before_ns)
     yield FileFault.UNSORTED, "ts", steps < 0, "sort the file by time"
     yield FileFault.DUPLICATE_TIME, "ts", steps == 0, "keep one bar for each time"
     overlap = (steps > 0) & (steps < length_ns)

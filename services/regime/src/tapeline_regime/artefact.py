@@ -8,13 +8,12 @@ with other content: which model is in use is said on the tape, not here. No pick
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import tempfile
 from enum import Enum
 from pathlib import Path
 from typing import Final
 
+from tapeline_common.whole_file import write_whole
 from tapeline_regime.model import ModelFault, RegimeModel, check, from_bytes, model_hash, to_bytes
 
 LARGEST_FILE_BYTES: Final = 65_536
@@ -56,7 +55,7 @@ def save(folder: Path, model: RegimeModel) -> Path | ModelFault:
     if _read(path) == data:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write_atomically(path, data)
+    write_whole(path, data, 0o644)
     return path
 
 
@@ -82,23 +81,3 @@ def _read(path: Path) -> bytes | ArtefactFault:
     except OSError:
         return ArtefactFault.UNREADABLE
     return ArtefactFault.TOO_LARGE if len(data) > LARGEST_FILE_BYTES else data
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    # The rename itself must survive a power cut, and that is recorded in the directory.
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -100,4 +100,5 @@ STRATEGY = Strategy(
     start=lambda parameters: [0.0] * (_RING + int(parameters["length"])),
     step=step,
     check=_check,
+    carries=("side", "barred"),
 )

@@ -67,4 +67,5 @@ STRATEGY = Strategy(
     warm_up=lambda _parameters: 1,
     start=lambda _parameters: [0.0, 0.0, 0.0, -1.0],
     step=step,
+    carries=("taken", "sum", "last", "waited"),
 )

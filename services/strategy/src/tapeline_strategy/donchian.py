@@ -20,6 +20,7 @@ from math import nan
 
 from tapeline_common.events import Parameters
 from tapeline_strategy.sdk import Parameter, Strategy
+from tapeline_strategy.settling import wilder
 
 _BARS, _CLOSE, _ATR, _SIDE, _UNITS, _PRICE, _EXTREMES, _RINGS = 0, 1, 2, 3, 4, 5, 6, 14
 
@@ -122,4 +123,6 @@ STRATEGY = Strategy(
     start=lambda parameters: [0.0] * (_RINGS + 2 * int(parameters["entry"])),
     step=step,
     check=_check,
+    settles=lambda parameters: wilder(int(parameters["atr"])),
+    carries=("side", "units", "price"),
 )

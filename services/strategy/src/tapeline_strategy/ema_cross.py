@@ -16,6 +16,7 @@ from math import nan
 
 from tapeline_common.events import Parameters
 from tapeline_strategy.sdk import Parameter, Strategy
+from tapeline_strategy.settling import exponential
 
 _BARS, _FAST, _SLOW = 0, 1, 2
 
@@ -58,4 +59,5 @@ STRATEGY = Strategy(
     start=lambda _parameters: [0.0, 0.0, 0.0],
     step=step,
     check=_check,
+    settles=lambda parameters: exponential(int(parameters["slow"])),
 )

@@ -228,6 +228,8 @@ def from_frames(written: type[Any]) -> Strategy:
         step=lambda memory, *numbers: memory.on_bar(rules, Bar(*numbers[-len(Bar._fields) :])),
         is_numeric=False,
         timeframe=written.timeframe,
+        settles=lambda _parameters: rules.window,
+        carries=("side", "price", "held"),
     )
 
 

@@ -78,4 +78,5 @@ STRATEGY = Strategy(
     start=lambda _parameters: [0.0, 0.0],
     step=step,
     check=_check,
+    carries=("reference", "units"),
 )

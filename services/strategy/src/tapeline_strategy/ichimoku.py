@@ -173,6 +173,7 @@ def _kind(name: str, rule: float, description: str) -> Strategy:
         start=partial(_start, rule),
         step=step,
         check=_check,
+        carries=("side",),
     )
 
 

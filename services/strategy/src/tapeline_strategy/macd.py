@@ -16,6 +16,7 @@ from math import nan
 
 from tapeline_common.events import Parameters
 from tapeline_strategy.sdk import Parameter, Strategy
+from tapeline_strategy.settling import exponential
 
 _BARS, _FAST, _SLOW, _LINE = 0, 1, 2, 3
 
@@ -80,4 +81,5 @@ STRATEGY = Strategy(
     start=lambda _parameters: [0.0] * 4,
     step=step,
     check=_check,
+    settles=lambda parameters: exponential(int(parameters["slow"])) + exponential(int(parameters["signal"])),
 )

@@ -102,4 +102,5 @@ STRATEGY = Strategy(
     start=lambda parameters: [0.0] * (_RINGS + 2 * int(parameters["lookback"]) + int(parameters["exit_lookback"])),
     step=step,
     check=_check,
+    carries=("long",),
 )

@@ -97,4 +97,5 @@ STRATEGY = Strategy(
     start=lambda parameters: [0.0] * (_RING + int(parameters["lookback"]) + 1),
     step=step,
     check=_check,
+    carries=("exposure",),
 )

@@ -138,4 +138,5 @@ STRATEGY = Strategy(
     check=_check,
     is_numeric=False,
     both=both,
+    carries=("held", "side", "is_barred"),
 )

@@ -112,4 +112,5 @@ STRATEGY = Strategy(
     start=lambda parameters: [0.0] * (_RING + int(parameters["length"]) + 1),
     step=step,
     check=_check,
+    carries=("side", "market"),
 )

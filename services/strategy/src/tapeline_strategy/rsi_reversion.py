@@ -20,6 +20,7 @@ from math import nan
 
 from tapeline_common.events import Parameters
 from tapeline_strategy.sdk import Parameter, Strategy
+from tapeline_strategy.settling import wilder
 
 _BARS, _CLOSE, _UP, _DOWN, _SIDE = 0, 1, 2, 3, 4
 
@@ -91,4 +92,6 @@ STRATEGY = Strategy(
     start=lambda _parameters: [0.0] * 5,
     step=step,
     check=_check,
+    settles=lambda parameters: wilder(int(parameters["length"])),
+    carries=("side",),
 )

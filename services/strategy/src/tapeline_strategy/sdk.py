@@ -70,6 +70,12 @@ class Strategy:
         both: for a strategy that trades two instruments as one, instead of ``step``: (memory, *parameter values, the
             five numbers of the first instrument's bar, those of the second's) → wanted exposure of each. Called once
             for every time that both have a bar of.
+        settles: parameters → after how many bars what it computes no longer depends on where they began, to the
+            precision of ``settling``; ``None``: with its first opinion, as everything over a window does. It is asked
+            with ``settles_after``.
+        carries: places of its memory, as its module or its attributes name them, that keep what an earlier bar decided
+            until something else happens: the side held, a stop, an anchor. No number of bars settles these, because a
+            run that begins in the middle of a trade does not hold it.
     """
 
     name: str
@@ -82,6 +88,17 @@ class Strategy:
     is_numeric: bool = True
     timeframe: str = ""
     both: Callable[..., tuple[float, float]] | None = None
+    settles: Callable[[Parameters], int] | None = None
+    carries: tuple[str, ...] = ()
+
+
+def settles_after(strategy: Strategy, parameters: Parameters) -> int:
+    """Bars to be heard before its decisions depend on nothing older, but for what it carries; never below warm-up.
+
+    The warm-up is only when it first says anything: an exponential average still remembers its first bar then.
+    """
+    first = strategy.warm_up(parameters)
+    return first if strategy.settles is None else max(first, strategy.settles(parameters))
 
 
 def check_bars(strategy: Strategy, timeframe: str) -> None:
@@ -208,8 +225,10 @@ def from_class(
     *,
     warm_up: Callable[[Parameters], int] = lambda _parameters: 0,
     check: Callable[[Parameters], str | None] = _agree,
+    settles: Callable[[Parameters], int] | None = None,
+    carries: tuple[str, ...] = (),
 ) -> Strategy:
-    """A strategy of a class such as ``BarStrategy`` describes.
+    """A strategy of a class such as ``BarStrategy`` describes; ``carries`` names attributes.
 
     Raises:
         TypeError: the class lacks ``name``, ``description``, ``parameters`` or ``on_bar``, or its ``__init__`` does not
@@ -235,6 +254,8 @@ def from_class(
         step=_step_object,
         check=check,
         is_numeric=False,
+        settles=settles,
+        carries=carries,
     )
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 from math import nan
 
 from tapeline_strategy.sdk import Parameter, Strategy
+from tapeline_strategy.settling import exponential, wilder
 
 _BARS, _AVERAGE, _ATR, _CLOSE, _SIDE, _STOP, _BEST, _BARRED = 0, 1, 2, 3, 4, 5, 6, 7
 
@@ -105,4 +106,6 @@ STRATEGY = Strategy(
     warm_up=lambda parameters: max(int(parameters["trend"]), int(parameters["atr"])),
     start=lambda _parameters: [0.0] * 8,
     step=step,
+    settles=lambda parameters: max(exponential(int(parameters["trend"])), wilder(int(parameters["atr"]))),
+    carries=("side", "stop", "best", "barred"),
 )

@@ -23,6 +23,7 @@ from math import nan
 
 from tapeline_common.events import Parameters
 from tapeline_strategy.sdk import Parameter, Strategy
+from tapeline_strategy.settling import exponential, wilder
 
 _BARS, _FAST, _MIDDLE, _SLOW, _HIGH, _LOW, _CLOSE, _PLUS, _MINUS, _ADX, _SIDE = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 
@@ -115,4 +116,6 @@ STRATEGY = Strategy(
     start=lambda _parameters: [0.0] * 11,
     step=step,
     check=_check,
+    settles=lambda parameters: max(exponential(int(parameters["slow"])), 2 * wilder(int(parameters["adx"]))),
+    carries=("side",),
 )

@@ -12,7 +12,7 @@ last bar but one always.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,7 @@ from tapeline_lab.bias.tables import (
     relative_difference,
     unequal,
 )
+from tapeline_lab.progress import Progress
 
 CUTS = 64
 """Cuts drawn by the seed, as few as a leak of one bar in a rare branch can be trusted to."""
@@ -45,9 +46,6 @@ MOST_STATES = 5
 
 NOISE = 1e-9
 """Relative difference below which rounding, and not the future, is taken to be the cause."""
-
-Progress = Callable[[int, int], None]
-"""Called with runs done and runs in all, as far as they are known."""
 
 
 @dataclass

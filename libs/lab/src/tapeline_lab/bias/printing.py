@@ -57,6 +57,7 @@ def print_recursive(analyses: Sequence[RecursiveAnalysis]) -> None:
                 continue
             declared = "-" if column.at_declared is None else _off(column.at_declared)
             settles = "never" if column.settles_after is None else str(column.settles_after)
+            settles += " (carried)" if column.is_carried else ""
             table.add_row(column.column, *(_off(each) for each in column.differences), declared, settles)
         console.print(table)
         print_findings(console, one.findings)

@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapeline_lab.bias.findings import Finding, Kind
-from tapeline_lab.bias.lookahead import Progress
 from tapeline_lab.bias.nulls import independent, mirrored, permuted, resampled
 from tapeline_lab.bias.tables import TIME, Table, checked
+from tapeline_lab.progress import Progress
 
 Floats = NDArray[np.float64]
 

@@ -1,7 +1,7 @@
 """What is examined, as one kind of thing: a function from a table of bars to columns.
 
-Functions on numpy, polars or pandas frames and Freqtrade-style strategies are wrapped; a strategy of the SDK becomes
-its memory and its wanted exposure after each bar. ``tapes`` makes one of whole runs. Nothing is judged here.
+Functions on numpy, polars or pandas frames and Freqtrade-style classes are wrapped. ``traces`` makes one of a strategy
+of the SDK, ``tapes`` of whole runs. Nothing is judged here.
 """
 
 from __future__ import annotations
@@ -11,18 +11,12 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-import numpy as np
-
-from tapeline_common.events import Parameters
 from tapeline_lab.bias.tables import INSTRUMENT, PRICES, TIME, Frame, Table, framed
-from tapeline_strategy.sdk import Strategy
-
-EXPOSURE = "exposure"
 
 
 class Pipeline(Protocol):
@@ -37,18 +31,37 @@ class Pipeline(Protocol):
 
 
 @dataclass(frozen=True)
+class Handover:
+    """How a run goes on from what another run has decided: with the same position, stop or anchor.
+
+    Attributes:
+        columns: outputs that are handed over, because no number of bars settles them.
+        carried: bars → what a run on all of them holds afterwards.
+        run: (bars, row, what is held) → as ``Subject.run``, but holding that from before the bar in that row on.
+    """
+
+    columns: tuple[str, ...]
+    carried: Callable[[Table], Any]
+    run: Callable[[Table, int, Any], Any]
+
+
+@dataclass(frozen=True)
 class Subject:
     """Something to examine.
 
     Attributes:
         takes_nan: whether bars without numbers can be given to it.
         at_open: outputs that are said to be known when their bar opens; all others are known when it has closed.
+        handover: for what keeps decisions; without one, every output has to follow from the bars alone.
+        rings: outputs, by a common name, that hold the same values in an order that depends on the first bar.
     """
 
     name: str
     run: Callable[[Table], Any]
     takes_nan: bool = True
     at_open: tuple[str, ...] = ()
+    handover: Handover | None = None
+    rings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def pipeline_subject(
@@ -57,72 +70,6 @@ def pipeline_subject(
     """Research code as a subject; it is given its own copy of the bars each time."""
     title = name or getattr(pipeline, "__name__", type(pipeline).__name__)
     return Subject(title, lambda table: pipeline(framed(table, frame)), at_open=at_open)
-
-
-# ---- strategies of the SDK ---------------------------------------------------------------------------------------
-
-
-class StepFailed(Exception):
-    """A strategy's step raised an error on a bar of plain numbers."""
-
-
-def strategy_subject(strategy: Strategy, parameters: Parameters) -> Subject:
-    """A strategy as a subject: every place of its memory, and the exposure it wants."""
-    return Subject(strategy.name, lambda table: trace(strategy, parameters, table))
-
-
-def trace(strategy: Strategy, parameters: Parameters, table: Table) -> Table:
-    """Memory and wanted exposure after each bar, shape (n,) each.
-
-    Numbers are float64. What is no number (the lists and deques of a strategy class) is told as text. Where a bar of
-    NaN stops a strategy, as it would stop the service, the rows from there on have no value.
-    """
-    numbers = [table[name].tolist() for name in (*PRICES, "volume")]
-    memory, values = strategy.start(parameters), tuple(parameters.values())
-    names = memory_names(strategy, memory)
-    exposures = np.full(len(table[TIME]), np.nan)
-    kept: list[list[Any]] = []
-    for row, bar in enumerate(zip(*numbers, strict=True)):
-        try:
-            exposures[row] = strategy.step(memory, *values, *bar)
-        except Exception as trouble:
-            if all(number == number for number in bar):
-                raise StepFailed(f"strategy {strategy.name!r} fails at bar {row}: {trouble!r}") from trouble
-            break
-        kept.append(_values_of(memory))
-    return {**_memory_columns(names, kept, len(exposures)), EXPOSURE: exposures}
-
-
-def _memory_columns(names: list[str], kept: list[list[Any]], bars: int) -> Table:
-    """Every place of the memory after each bar; nothing after the bar that stopped the strategy."""
-    titles = [f"memory.{name}" for name in names]
-    if kept and all(isinstance(value, float) for value in kept[0]):
-        numbers = np.full((bars, len(names)), np.nan)
-        numbers[: len(kept)] = kept
-        return {title: numbers[:, place].copy() for place, title in enumerate(titles)}
-    columns: Table = {}
-    for place, title in enumerate(titles):
-        column: list[Any] = [row[place] for row in kept]
-        columns[title] = np.array([*column, *[None] * (bars - len(column))], dtype=object)
-    return columns
-
-
-def memory_names(strategy: Strategy, memory: Any) -> list[str]:
-    """The places of a memory: as the strategy's module calls them (``_BARS, _FAST = 0, 1``), else by number."""
-    if not isinstance(memory, list):
-        return list(vars(memory))
-    names: dict[int, list[str]] = {}
-    for name, value in getattr(strategy.step, "__globals__", {}).items():
-        if name.startswith("_") and name[1:].isupper() and type(value) is int:
-            names.setdefault(value, []).append(name[1:].lower())
-    unique = {place: found[0] for place, found in names.items() if len(found) == 1}
-    return [unique.get(place, str(place)) for place in range(len(memory))]
-
-
-def _values_of(memory: Any) -> list[Any]:
-    if isinstance(memory, list):
-        return list(memory)
-    return [value if isinstance(value, bool | int | float) else repr(value) for value in vars(memory).values()]
 
 
 # ---- code given by name ------------------------------------------------------------------------------------------

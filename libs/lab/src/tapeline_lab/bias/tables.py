@@ -244,13 +244,13 @@ def _missing(values: Column) -> Column:
     return missing
 
 
-def relative_difference(left: Column, right: Column) -> NDArray[np.float64]:
-    """|left - right| / max(|left|, |right|); infinite where only one is a number or they are no numbers, 0 if equal."""
+def relative_difference(left: Column, right: Column, least: float = 0.0) -> NDArray[np.float64]:
+    """|left - right| / max(|left|, |right|, least); infinite where only one is a number, or none is and they differ."""
     differs = unequal(left, right)
     if not (left.dtype == np.float64 and right.dtype == np.float64):
         return np.where(differs, np.inf, 0.0)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        relative = np.abs(left - right) / np.maximum(np.abs(left), np.abs(right))
+        relative = np.abs(left - right) / np.maximum(np.maximum(np.abs(left), np.abs(right)), least)
     relative = np.where(np.isnan(relative), np.inf, relative)
     # Both zero, of another sign: another bit and no difference.
     return np.where(differs & ~((left == 0) & (right == 0)), relative, 0.0)

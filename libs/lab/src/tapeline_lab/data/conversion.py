@@ -7,18 +7,20 @@ from by its digest.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
 from tapeline_common.version import code_version
+from tapeline_common.whole_file import whole_file, write_whole
 from tapeline_lab.data.foreign import Written, is_foreign, read_foreign
 from tapeline_lab.data.kinds import DataKind, kind_of
+from tapeline_lab.search.period import Period
 from tapeline_lab.search.resample import resampled
 from tapeline_marketdata.built_bars import write_bars
 from tapeline_marketdata.columns import BadFile, FileFault, columns_in, file_digest, read_table
@@ -34,7 +36,7 @@ class Conversion(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         source, target: names without folders: both may be moved.
-        left_out: rows of the source that are in no bar of the target, because their bar is not whole.
+        left_out: rows of the source that are in no bar of the target: their bar is not whole, or beyond ``period``.
     """
 
     source: str
@@ -63,6 +65,7 @@ def convert(
     *,
     timeframe: str | None = None,
     resample_ns: int | None = None,
+    period: Period | None = None,
     written: Written = AS_IT_IS,
     replaces: bool = False,
 ) -> Conversion:
@@ -71,6 +74,7 @@ def convert(
     Args:
         timeframe: of the source's bars, where it cannot be told from them.
         resample_ns: length of the target's bars, a multiple of the source's.
+        period: only bars of the target that open in it; a bar that reaches beyond its end is left out.
         replaces: an earlier target may be written over.
 
     Raises:
@@ -84,34 +88,37 @@ def convert(
     if not replaces and (target.exists() or manifest.exists()):
         raise TargetExists(f"{target} or its manifest is there already: name another file, or say --force")
     digest = file_digest(source)
-    partial = target.with_name(f".{target.stem}.partial{target.suffix.lower()}")
-    try:
-        told = _write(source, partial, timeframe, resample_ns, written)
+    with whole_file(target) as partial:
+        told = _write(source, partial, timeframe, resample_ns, period, written)
         told = msgspec.structs.replace(
             told, source_sha256=digest, target=target.name, target_sha256=file_digest(partial)
         )
-        _settle(partial)
-        partial.replace(target)
-        _write_manifest(manifest, told)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(manifest, msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n")
     return told
 
 
-def _write(source: Path, partial: Path, timeframe: str | None, resample_ns: int | None, written: Written) -> Conversion:
+def _write(
+    source: Path,
+    partial: Path,
+    timeframe: str | None,
+    resample_ns: int | None,
+    period: Period | None,
+    written: Written,
+) -> Conversion:
     if is_foreign(source):
         file = _foreign_bars(source, partial, timeframe, written)
     else:
         kind = kind_of(columns_in(source))
         if kind is not DataKind.BARS:
-            return _write_table(source, partial, kind, resample_ns)
+            return _write_table(source, partial, kind, resample_ns, period)
         file = read_bars(source, timeframe=timeframe)
     rows, before = len(file), file.facts.timeframe
-    left_out = 0
-    if resample_ns is not None and resample_ns != file.facts.timeframe_ns:
-        opens, longer = file.columns.open_ns, resampled(file, resample_ns)
-        used = (opens >= longer.facts.first_open_ns) & (opens < longer.facts.last_open_ns + resample_ns)
-        left_out, file = rows - int(used.sum()), longer
+    opens, length_ns = file.columns.open_ns, file.facts.timeframe_ns
+    if resample_ns is not None and resample_ns != length_ns:
+        file, length_ns = resampled(file, resample_ns), resample_ns
+    if period is not None:
+        file = _within(file, period)
+    used = (opens >= file.facts.first_open_ns) & (opens < file.facts.last_open_ns + max(length_ns, 1))
     write_bars(file, partial)
     facts = file.facts
     return Conversion(
@@ -124,12 +131,23 @@ def _write(source: Path, partial: Path, timeframe: str | None, resample_ns: int 
         kind=DataKind.BARS,
         timeframe=facts.timeframe,
         made_from=f"bars of {before}",
-        left_out=left_out,
+        left_out=rows - int(used.sum()),
         first_open_ns=facts.first_open_ns,
         last_open_ns=facts.last_open_ns,
         notes=facts.notes,
         code=code_version(),
     )
+
+
+def _within(file: BarFile, period: Period) -> BarFile:
+    """Bars that open in a period and close by its end: a part that is held out shares no moment with the other."""
+    opens = file.columns.open_ns
+    first, stop = np.searchsorted(opens, (period.from_ns, period.to_ns)).tolist()
+    if stop > first and int(file.closes_ns(stop - 1, stop)[0]) > period.to_ns:
+        stop -= 1
+    if first == stop:
+        raise BadFile(FileFault.EMPTY, f"{file.facts.path}: no bar lies in that --period")
+    return file.part(first, stop)
 
 
 def _foreign_bars(source: Path, partial: Path, timeframe: str | None, written: Written) -> BarFile:
@@ -145,15 +163,19 @@ def _foreign_bars(source: Path, partial: Path, timeframe: str | None, written: W
         between.unlink(missing_ok=True)
 
 
-def _write_table(source: Path, partial: Path, kind: DataKind, resample_ns: int | None) -> Conversion:
+def _write_table(
+    source: Path, partial: Path, kind: DataKind, resample_ns: int | None, period: Period | None
+) -> Conversion:
     """Trades, rates and books keep their columns; only the form of the file changes."""
     if resample_ns is not None:
         raise BadFile(
             FileFault.TIMEFRAME_UNKNOWN,
             f"{source}: holds {kind}, and no bars to make longer: tapeline bars builds bars from trades",
         )
+    if period is not None:
+        raise BadFile(FileFault.TIMEFRAME_UNKNOWN, f"{source}: holds {kind}; --period cuts bars: leave it away")
     table, _ = read_table(source)
-    if partial.suffix == ".csv":
+    if partial.suffix.lower() == ".csv":
         pa.csv.write_csv(_as_text(table), partial, pa.csv.WriteOptions(quoting_style="needed"))
     else:
         pa.parquet.write_table(table, partial)
@@ -182,18 +204,3 @@ def _as_text(table: Any) -> Any:
             whole = table.column(place).cast(pa.timestamp("ns", field.type.tz)).cast(pa.int64())
             table = table.set_column(place, field.name, whole)
     return table
-
-
-def _settle(path: Path) -> None:
-    """On the disk before it gets its name: a name that is there belongs to a whole file."""
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-
-
-def _write_manifest(path: Path, told: Conversion) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

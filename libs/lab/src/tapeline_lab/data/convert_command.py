@@ -16,6 +16,7 @@ from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR
 from tapeline_lab.data.conversion import MANIFEST, TargetExists, convert
 from tapeline_lab.data.foreign import Written
 from tapeline_lab.data.printing import day_text
+from tapeline_lab.search.period import Period, PeriodType
 from tapeline_marketdata.columns import BadFile
 from tapeline_marketdata.timeframe import UnknownTimeframe, parse_timeframe
 
@@ -25,6 +26,7 @@ from tapeline_marketdata.timeframe import UnknownTimeframe, parse_timeframe
 @click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="File to write, .parquet or .csv.")
 @click.option("-i", "--timeframe", help="Length of the source's bars, where it cannot be told from them.")
 @click.option("--resample", help="Make longer bars, such as 5m, 1h or 1d; bars that are not over are left out.")
+@click.option("--period", metavar="FROM..TO", type=PeriodType(), help="Only the target's bars that open then, in UTC.")
 @click.option(
     "--zone", default="UTC", show_default=True, help="Time zone of a LEAN file; of equities America/New_York."
 )
@@ -38,6 +40,7 @@ def convert_data(
     out: Path,
     timeframe: str | None,
     resample: str | None,
+    period: Period | None,
     zone: str,
     scale: Decimal,
     force: bool,
@@ -47,7 +50,13 @@ def convert_data(
     try:
         length_ns = None if resample is None else parse_timeframe(resample)
         told = convert(
-            source, out, timeframe=timeframe, resample_ns=length_ns, written=Written(zone, scale), replaces=force
+            source,
+            out,
+            timeframe=timeframe,
+            resample_ns=length_ns,
+            period=period,
+            written=Written(zone, scale),
+            replaces=force,
         )
     except (BadFile, UnknownTimeframe) as trouble:
         fail(str(trouble), EXIT_CONFIGURATION)

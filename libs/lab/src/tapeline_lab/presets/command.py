@@ -13,6 +13,7 @@ import msgspec
 from tapeline_common.commands_shared import as_json, fail, write_json
 from tapeline_common.events import Parameters
 from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR
+from tapeline_common.whole_file import write_whole
 from tapeline_lab.presets.choosing import Chosen, choose
 from tapeline_lab.presets.trials import Searched, SearchUnreadable, read_search
 from tapeline_lab.search.objectives import Objective
@@ -138,11 +139,7 @@ def _toml(value: object) -> str:
 
 def _write(path: Path, text: str) -> None:
     """Whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, text.encode())
     except OSError as trouble:
         fail(f"{path}: cannot be written ({trouble.strerror}): name a file in a folder of yours", EXIT_ERROR)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from tapeline_backtest.frames import equity_frame, fills_frame, trades_frame
+from tapeline_backtest.session import Session
 from tapeline_lab.reports.extras import Extras
 from tapeline_lab.reports.manifest import manifest
+from tapeline_lab.reports.metrics import market_index
 from tapeline_lab.reports.page import page
 from tapeline_lab.reports.view import View
+
+if TYPE_CHECKING:
+    import polars
 
 
 def write_artefacts(folder: Path, found: View, extras: Extras | None = None) -> list[str]:
@@ -28,7 +34,7 @@ def write_artefacts(folder: Path, found: View, extras: Extras | None = None) -> 
         "manifest.json": lambda path: path.write_bytes(_json(described)),
         "trades.parquet": lambda path: trades_frame(session).write_parquet(path),
         "fills.parquet": lambda path: fills_frame(session).write_parquet(path),
-        "equity.parquet": lambda path: equity_frame(session).write_parquet(path),
+        "equity.parquet": lambda path: _curve(session).write_parquet(path),
         "report.html": lambda path: path.write_text(page(found, described, extras or Extras()), encoding="utf-8"),
     }
     for name, write in files.items():
@@ -39,6 +45,14 @@ def write_artefacts(folder: Path, found: View, extras: Extras | None = None) -> 
         finally:
             partial.unlink(missing_ok=True)
     return [str(folder / name) for name in files]
+
+
+def _curve(session: Session) -> polars.DataFrame:
+    """Equity at each bar's close, and holding what was traded: 1 at the beginning."""
+    import polars
+
+    market = market_index(list(session.bars.values()), session.curve.time_ns)
+    return equity_frame(session).with_columns(polars.Series("market", market))
 
 
 def _json(value: object) -> bytes:

@@ -53,7 +53,11 @@ FULL = (Period.MONTH, Period.YEAR, Period.WEEKDAY)
     help="A table by day, week, month, year or weekday; repeatable.",
 )
 @click.option(
-    "--study", type=click.Path(path_type=Path, file_okay=False), help="Folder of the study that this run came from."
+    "--study",
+    "studies",
+    multiple=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of a study that this run came from, a search or a walk-forward; repeatable.",
 )
 @click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False), help="Write page and files here.")
 @as_json
@@ -62,21 +66,21 @@ def report_command(
     live: bool,
     data: Path,
     periods: tuple[str, ...],
-    study: Path | None,
+    studies: tuple[Path, ...],
     folder: Path | None,
     to_json: bool,
 ) -> None:
     """Report on RUN: a .tape file, a folder of `backtest --record`, or the data folder of a stack."""
     if (run is None) is not live:
         fail("name a RUN, or --live for the stack that runs: one of them", EXIT_USAGE)
-    session = _read(run, data)
+    session = read_run(run, data)
     from tapeline_lab.reports.judgement import StudyUnusable, judge
     from tapeline_lab.reports.metrics import daily
     from tapeline_lab.reports.view import view
 
     asked = [Period(period) for period in periods]
     try:
-        judged = judge(session, daily(session), study, is_drawn=folder is not None)
+        judged = judge(session, daily(session), studies, is_drawn=folder is not None)
     except StudyUnusable as trouble:
         fail(str(trouble), EXIT_CONFIGURATION)
     found = view(
@@ -101,8 +105,8 @@ def report_command(
         click.echo(f"wrote {path}")
 
 
-def _read(run: Path | None, data: Path) -> Session:
-    """The session; expected trouble ends the command with one message."""
+def read_run(run: Path | None, data: Path) -> Session:
+    """The session of a run, or of the stack on ``data``; expected trouble ends the command with one message."""
 
     async def reading() -> Session:
         async with tape_of(run, data) as (tape, _place):

@@ -17,7 +17,7 @@ from tapeline_lab.reports.metrics import Extreme, Metrics
 from tapeline_lab.reports.trades import TradeFigures
 from tapeline_lab.reports.view import Document
 
-WIDTH = 120
+WIDTH = 140
 """Columns where the output is no terminal: a file or a pipe should not be cut at eighty."""
 
 _COLOURS = {Weight.WRONG: "bold red", Weight.DOUBTFUL: "yellow", Weight.NOTE: "cyan"}

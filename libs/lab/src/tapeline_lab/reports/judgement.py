@@ -1,13 +1,12 @@
-"""What the rest of the laboratory says about a run: the verdict on the evidence, the fan of other histories, a study.
+"""What the rest of the laboratory says about a run: the verdict on the evidence, the fan of other histories, studies.
 
-The only place of reports that asks other parts. Each is asked if it is installed and if the run has days enough for
-it; what is missing is left out of the report. A study is counted: its trials are how often luck had a chance.
+The only place of reports that asks other parts. What a run has too few days for is left out of the report. Studies are
+counted: their trials are how often luck had a chance.
 """
 
 from __future__ import annotations
 
-import importlib
-from importlib.util import find_spec
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,11 @@ from tapeline_lab.reports.checks import FEWEST_TRADES, Grid
 from tapeline_lab.reports.extras import Extras, Fan, Fold, Folds, Surface
 from tapeline_lab.reports.metrics import Daily, year_of
 from tapeline_lab.reports.view import Span
+from tapeline_lab.search import Study, StudyUnreadable, load
+from tapeline_lab.validity import Verdict, bootstrap_interval, monte_carlo, verdict, weigh
+from tapeline_lab.validity.fan import LEVELS
 
 Floats = NDArray[np.float64]
-
-VALIDITY, SEARCH = "tapeline_lab.validity", "tapeline_lab.search"
 
 IN_SAMPLE = "IN_SAMPLE"
 
@@ -37,63 +37,93 @@ FEWEST_DAYS = 20
 
 
 class StudyUnusable(Exception):
-    """The study cannot be read, is not this run's, or studies are not installed; the message names the folder."""
+    """The study cannot be read or is not this run's; the message names the folder."""
 
 
 class Judgement(msgspec.Struct, frozen=True):
-    """What is handed to a report. ``verdict`` has ``level``, ``words`` and ``findings``."""
+    """What is handed to a report."""
 
-    verdict: Any = None
+    verdict: Verdict | None = None
     extras: Extras = Extras()
     grid: Grid | None = None
     intervals: dict[str, Span] = {}
 
 
-def judge(session: Session, by_day: Daily, study: Path | None, *, is_drawn: bool) -> Judgement:
+def judge(session: Session, by_day: Daily, studies: Sequence[Path] = (), *, is_drawn: bool) -> Judgement:
     """is_drawn: whether a page is made, for which alone histories are resampled. Raises ``StudyUnusable``."""
-    can_weigh = find_spec(VALIDITY) is not None and len(by_day.returns) >= FEWEST_DAYS and np.ptp(by_day.returns) > 0
+    can_weigh = len(by_day.returns) >= FEWEST_DAYS and bool(np.ptp(by_day.returns) > 0)
     fan = _fan(session, by_day) if can_weigh and is_drawn else None
     intervals = _intervals(session, by_day) if can_weigh and is_drawn else {}
-    if study is None:
-        return Judgement(_verdict(session, by_day) if can_weigh else None, Extras(fan=fan), None, intervals)
-    known = _study(study)
-    run = run_of(known, session)
-    ground = ground_of(known, run)
-    verdict = None
-    if can_weigh:
-        inside, outside = walked_returns(known, run)
-        matrix = known.returns(ground)
-        verdict = _verdict(session, by_day, matrix=matrix, trials=known.trial_count, inside=inside, outside=outside)
-    return Judgement(
-        verdict=verdict,
-        extras=Extras(surface=surface_of(known, run, ground), folds=folds_of(known, run), fan=fan),
-        grid=grid_of(known, run, ground),
-        intervals=intervals,
-    )
+    known = [_origin(session, folder) for folder in studies]
+    walked = [one for one in known if one.is_walk]
+    # Where nothing else was searched, the last training of a walk-forward is what a setting such as this comes from.
+    searched = [one for one in known if not one.is_walk] or walked[:1]
+    surface = grid = folds = None
+    if searched:
+        first = searched[0]
+        surface = surface_of(first.study, first.run, first.ground)
+        grid = grid_of(first.study, first.run, first.ground)
+    if walked:
+        folds = folds_of(walked[0].study, walked[0].run)
+    found = _verdict(session, by_day, {**_walked(walked), **_searches(by_day, searched)}) if can_weigh else None
+    return Judgement(found, Extras(surface=surface, folds=folds, fan=fan), grid, intervals)
 
 
 class StudiedRun(msgspec.Struct, frozen=True):
-    """What of a run its study knows: the strategy's kind, its parameters, the instrument's name and the period."""
+    """What of a run its study knows: the strategy's kind and parameters, the instrument's name, bars and the period."""
 
     strategy: str
     parameters: Parameters
     instrument: str
+    timeframe: str
     first_open_ns: int
     last_close_ns: int
 
 
+class _Origin(msgspec.Struct, frozen=True):
+    """A study that a run came from.
+
+    Attributes:
+        ground: the one that settings such as the run's were chosen on.
+        is_walk: whether that is the last training of a walk-forward.
+        is_same_days: whether the search saw any of the run's days.
+    """
+
+    study: Any
+    run: StudiedRun
+    ground: int
+    is_walk: bool
+    is_same_days: bool
+
+
+def _origin(session: Session, folder: Path) -> _Origin:
+    """Raises ``StudyUnusable`` if the study is of other strategies or bars, or came to nothing on these."""
+    study = _study(folder)
+    run = run_of(study, session)
+    ground = ground_of(study, run)
+    where = study.grounds[ground]
+    is_same_days = run.first_open_ns < where.last_close_ns and run.last_close_ns > where.first_open_ns
+    return _Origin(study, run, ground, where.part == IN_SAMPLE, is_same_days)
+
+
 def run_of(study: Any, session: Session) -> StudiedRun:
     """The run's strategy that the study searched. Raises ``StudyUnusable`` if it searched another one or elsewhere."""
-    tried = {(trial.strategy, trial.instrument) for trial in study.trials}
-    traded = [(one, session.name(each)) for one in session.strategies.values() for each in one.instruments]
-    for one, name in traded:
-        if (one.kind, name) in tried:
+    tried = {(trial.strategy, trial.instrument, trial.timeframe) for trial in study.trials}
+    frames = {session.name(instrument): bars.timeframe for instrument, bars in session.bars.items()}
+    traded = [
+        (one, name, frames[name])
+        for one in session.strategies.values()
+        for name in map(session.name, one.instruments)
+        if name in frames
+    ]
+    for one, name, timeframe in traded:
+        if (one.kind, name, timeframe) in tried:
             report = session.report
-            return StudiedRun(one.kind, one.parameters, name, report.first_open_ns, report.last_close_ns)
-    own = dict.fromkeys(f"{one.kind} on {name}" for one, name in traded)
-    theirs = sorted(f"{strategy} on {name}" for strategy, name in tried)
+            return StudiedRun(one.kind, one.parameters, name, timeframe, report.first_open_ns, report.last_close_ns)
+    own = dict.fromkeys(f"{one.kind} on {name} {timeframe}" for one, name, timeframe in traded)
+    theirs = sorted(f"{strategy} on {name} {timeframe}" for strategy, name, timeframe in tried)
     raise StudyUnusable(
-        f"--study {study.folder} tried {', '.join(theirs) or 'nothing'}, this run is {', '.join(own)}: "
+        f"--study {study.folder} has results of {', '.join(theirs) or 'nothing'}, this run is {', '.join(own)}: "
         "name the study that it came from"
     )
 
@@ -110,19 +140,45 @@ def ground_of(study: Any, run: StudiedRun) -> int:
 
 
 def _is_of(trial: Any, run: StudiedRun) -> bool:
-    return (trial.strategy, trial.instrument) == (run.strategy, run.instrument)
+    of_trial = trial.strategy, trial.instrument, trial.timeframe
+    return bool(of_trial == (run.strategy, run.instrument, run.timeframe))
 
 
-def _verdict(session: Session, by_day: Daily, **searched: Any) -> Any:
-    validity = importlib.import_module(VALIDITY)
-    evidence = validity.weigh(
+def _verdict(session: Session, by_day: Daily, searched: dict[str, Any]) -> Verdict:
+    evidence = weigh(
         by_day.returns,
         seed=session.started.seed,
         periods_per_year=float(year_of(session)),
         trades=_results(session),
         **searched,
     )
-    return validity.verdict(evidence)
+    return verdict(evidence)
+
+
+def _searches(by_day: Daily, searched: Sequence[_Origin]) -> dict[str, Any]:
+    """What ``weigh`` is told of the searches that a run came from: every trial of all of them counts.
+
+    A run on days that no search saw was not chosen by them: it is the only one there, and outside.
+    """
+    if not searched:
+        return {}
+    first = searched[0]
+    matrix = first.study.returns(first.ground)
+    if first.is_walk or any(one.is_same_days for one in searched):
+        return {"matrix": matrix, "trials": sum(one.study.trial_count for one in searched)}
+    trials = first.study.on(first.ground)
+    own = [trial for trial in trials if _is_of(trial, first.run) and trial.parameters == first.run.parameters]
+    column = trials.index(own[0] if own else first.study.best(first.ground))
+    return {"trials": 1, "inside": matrix[:, column], "outside": by_day.returns}
+
+
+def _walked(walked: Sequence[_Origin]) -> dict[str, Any]:
+    """The tests of a walk-forward are days that were not searched, its trainings' best are what was found."""
+    for one in walked:
+        inside, outside = one.study.walked(one.run.instrument, one.run.timeframe, one.run.strategy)
+        if len(inside) > 1 and len(outside) > 1:
+            return {"inside": inside, "outside": outside}
+    return {}
 
 
 def _results(session: Session) -> Floats:
@@ -131,7 +187,6 @@ def _results(session: Session) -> Floats:
 
 def _intervals(session: Session, by_day: Daily) -> dict[str, Span]:
     """95 % intervals of the headline figures, in their own units; those of trades from thirty on."""
-    validity = importlib.import_module(VALIDITY)
     asked: dict[str, tuple[str, Floats, dict[str, Any], float]] = {
         "net_profit": ("total_return", by_day.returns, {}, float(session.report.start_cash)),
         **{name: (name, by_day.returns, {}, 1.0) for name in ("annual_return", "sharpe", "max_drawdown")},
@@ -141,7 +196,7 @@ def _intervals(session: Session, by_day: Daily) -> dict[str, Span]:
         asked |= {name: (name, results, {"block": 1.0}, 1.0) for name in ("win_rate", "profit_factor")}
     found = {}
     for key, (name, values, how, unit) in asked.items():
-        span = validity.bootstrap_interval(
+        span = bootstrap_interval(
             values, name, seed=session.started.seed, periods_per_year=float(year_of(session)), **how
         )
         found[key] = Span(span.low * unit, span.high * unit)
@@ -149,20 +204,15 @@ def _intervals(session: Session, by_day: Daily) -> dict[str, Span]:
 
 
 def _fan(session: Session, by_day: Daily) -> Fan:
-    validity = importlib.import_module(VALIDITY)
     year = float(year_of(session))
-    found = validity.monte_carlo(by_day.returns, seed=session.started.seed, runs=FAN_RUNS, periods_per_year=year)
-    levels = importlib.import_module(f"{VALIDITY}.fan").LEVELS
-    return Fan(dict(zip(levels, found.bands, strict=True)), found.steps, found.observed)
+    found = monte_carlo(by_day.returns, seed=session.started.seed, runs=FAN_RUNS, periods_per_year=year)
+    return Fan(dict(zip(LEVELS, found.bands, strict=True)), found.steps, found.observed)
 
 
-def _study(folder: Path) -> Any:
-    if find_spec(SEARCH) is None:
-        raise StudyUnusable(f"--study {folder}: studies are not installed here")
-    search = importlib.import_module(SEARCH)
+def _study(folder: Path) -> Study:
     try:
-        return search.load(folder)
-    except search.StudyUnreadable as trouble:
+        return load(folder)
+    except StudyUnreadable as trouble:
         raise StudyUnusable(str(trouble)) from trouble
 
 
@@ -220,7 +270,7 @@ def steps_of(study: Any, run: StudiedRun) -> list[Step]:
     """The folds of the run's strategy and instrument, in order; none of a study that is no walk-forward."""
     sides: dict[int, dict[str, int]] = {}
     for index, ground in enumerate(study.grounds):
-        if ground.fold >= 0 and ground.instrument == run.instrument:
+        if ground.fold >= 0 and (ground.instrument, ground.timeframe) == (run.instrument, run.timeframe):
             sides.setdefault(ground.fold, {})[str(ground.part)] = index
     found = []
     for _, grounds in sorted(sides.items()):
@@ -251,23 +301,3 @@ def folds_of(study: Any, run: StudiedRun) -> Folds | None:
             first, last = (time_text(time_ns)[:10] for time_ns in ends)
             found.append(Fold(f"{first} to {last}", float(pair[0]), float(pair[1])))
     return Folds("Sharpe ratio", found) if found else None
-
-
-def walked_returns(study: Any, run: StudiedRun) -> tuple[Floats | None, Floats | None]:
-    """Daily returns of what a walk-forward chose: in all trainings, and in all tests; None of other studies.
-
-    A test without a choice was spent in cash.
-    """
-    steps = steps_of(study, run)
-    inside = [_returns_of(study, step.training, step.trained) for step in steps if step.trained is not None]
-    outside = [
-        np.zeros(study.grounds[step.test].days) if step.tested is None else _returns_of(study, step.test, step.tested)
-        for step in steps
-    ]
-    return np.concatenate(inside) if inside else None, np.concatenate(outside) if outside else None
-
-
-def _returns_of(study: Any, ground: int, trial: Any) -> Floats:
-    column = [one.number for one in study.on(ground)].index(trial.number)
-    found: Floats = study.returns(ground)[:, column]
-    return found

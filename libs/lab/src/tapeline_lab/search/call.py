@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,12 +27,14 @@ from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_USAGE
 from tapeline_common.settings import ConfigurationInvalid, Settings
 from tapeline_common.values import SearchMethod, StudyKind
 from tapeline_common.version import code_version
+from tapeline_lab.progress import time_left
 from tapeline_lab.search.bench import Bench, DataFile, Gear, Ground, Recipe, days_of, read_file
-from tapeline_lab.search.conduct import Conducted, Plan, Progress, RecordDiffers, conduct
+from tapeline_lab.search.conduct import Conducted, Plan, RecordDiffers, conduct
 from tapeline_lab.search.fleet import Fleet, FleetFailed, local
 from tapeline_lab.search.objectives import Objective
+from tapeline_lab.search.period import FOREVER_NS, Period, PeriodType
 from tapeline_lab.search.record import Folder, Record, StudyRefused, Trial, Unrecorded, write_summary
-from tapeline_lab.search.space import GridInvalid, Space, space_of, values_of
+from tapeline_lab.search.space import GridInvalid, Space, settled_by, space_of, values_of
 from tapeline_marketdata.columns import BadFile, file_digest
 from tapeline_marketdata.files import BarFile
 from tapeline_marketdata.timeframe import UnknownTimeframe
@@ -44,41 +45,6 @@ T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 EXIT_INTERRUPTED = 130
-NS_PER_S = 1_000_000_000
-FOREVER_NS = 2**63 - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """From the first bar that opens at ``from_ns`` or later to the last that opens before ``to_ns``."""
-
-    from_ns: int
-    to_ns: int
-
-
-class PeriodType(click.ParamType):  # type: ignore[type-arg]
-    """``FROM..TO`` in UTC: dates or ISO times, FROM included, TO not; one of them may be left out."""
-
-    name = "from..to"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Period:
-        low, separator, high = str(value).partition("..")
-        try:
-            if not separator or not (low or high):
-                raise ValueError
-            period = Period(_ns(low) if low else 0, _ns(high) if high else FOREVER_NS)
-        except ValueError:
-            self.fail(f"{value!r} is no period such as 2019-01-01..2019-02-01", param, ctx)
-        if period.from_ns >= period.to_ns:
-            self.fail(f"{value!r} ends before it begins", param, ctx)
-        return period
-
-
-def _ns(text: str) -> int:
-    moment = datetime.fromisoformat(text)
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return int(moment.timestamp()) * NS_PER_S + moment.microsecond * 1000
-
 
 ACCOUNT_OPTIONS = (
     click.option(
@@ -95,6 +61,11 @@ ACCOUNT_OPTIONS = (
     ),
     click.option("--instrument", "names", multiple=True, help="Name such as BTC/USD for each --data, in order."),
     click.option("--period", "periods", type=PeriodType(), multiple=True, help="Only these bars, in UTC; repeatable."),
+    click.option(
+        "--warm-up", type=click.IntRange(min=0),
+        help="Bars heard before a part of the data, without trading, where there are so many; what the slowest setting"
+        " takes to settle unless given.",
+    ),
     click.option(
         "-i", "--timeframe", "timeframes", multiple=True,
         help="Bars to decide on, made of the file's if those are shorter; repeatable.",
@@ -252,7 +223,13 @@ def _meant(strategies: Sequence[Strategy], name: str) -> list[int]:
     return meant or [0]
 
 
-def whole_grounds(account: Account, periods: Sequence[Period]) -> list[Ground]:
+def heard_before(call: Mapping[str, Any], spaces: Sequence[Space]) -> int:
+    """Bars that a trial hears before the bars it trades on, so that it does not matter where these begin."""
+    given: int | None = call["warm_up"]
+    return max((settled_by(space) for space in spaces), default=0) if given is None else given
+
+
+def whole_grounds(account: Account, periods: Sequence[Period], heard: int) -> list[Ground]:
     """Every file in every period, in the order of the call. Raises ``ConfigurationInvalid``."""
     found = []
     for index, bars in enumerate(account.bars):
@@ -260,7 +237,7 @@ def whole_grounds(account: Account, periods: Sequence[Period]) -> list[Ground]:
             first, stop = np.searchsorted(bars.columns.open_ns, (period.from_ns, period.to_ns)).tolist()
             if first == stop:
                 raise ConfigurationInvalid(f"{account.files[index].path}: no bar opens in that --period")
-            found.append(Ground(index, first, stop))
+            found.append(Ground(index, first, stop, min(heard, first)))
     return found
 
 
@@ -406,10 +383,10 @@ def run_study(
     try:
         if folder is None:
             record = Unrecorded()
-            return conduct(about, plan(record), record, fleet, best, progress())
+            return conduct(about, plan(record), record, fleet, best, time_left())
         days = [days_of(bench.files[ground.file].part(ground.first, ground.stop)) for ground in bench.recipe.grounds]
         with Folder(folder, about, days) as kept:
-            done = conduct(about, plan(kept), kept, fleet, best, progress())
+            done = conduct(about, plan(kept), kept, fleet, best, time_left())
         write_summary(folder, _summary(call, about, done, time.perf_counter() - started))
         return done
     finally:
@@ -434,43 +411,3 @@ def _summary(call: Mapping[str, Any], about: StudyOpened, done: Conducted[Any], 
         "elapsed_s": round(elapsed_s, 3),
         "repeated": done.repeated,
     }
-
-
-# ---- progress ----------------------------------------------------------------------------------------------------
-
-SHOWN_EVERY_S = 0.1
-
-
-def progress() -> Progress | None:
-    """A line that is overwritten on a terminal; nothing where a program or a file takes standard error."""
-    if not sys.stderr.isatty():
-        return None
-    started_s = shown_s = time.monotonic()
-    before: int | None = None
-
-    def show(done: int, total: int) -> None:
-        nonlocal shown_s, before
-        now_s = time.monotonic()
-        if before is None:
-            before = done - 1
-        if done < total and now_s - shown_s < SHOWN_EVERY_S:
-            return
-        shown_s = now_s
-        click.echo(
-            f"\r{done:>12,} of {total:,} runs{_left(done - before, total - done, now_s - started_s)}",
-            nl=False,
-            err=True,
-        )
-        if done == total:
-            click.echo(err=True)
-
-    return show
-
-
-def _left(done: int, left: int, elapsed_s: float) -> str:
-    """How much longer it takes if it goes on like this."""
-    if done <= 0 or left <= 0:
-        return " " * 24
-    seconds = round(left * elapsed_s / done)
-    hours, minutes = divmod(seconds // 60, 60)
-    return f", {hours}:{minutes:02}:{seconds % 60:02} left    "

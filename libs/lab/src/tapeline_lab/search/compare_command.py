@@ -1,12 +1,13 @@
 """``tapeline compare``: strategies and the best trials of studies side by side, and against holding the instrument.
 
-Every contender is run on the same bars, so that rows can be compared. Exit codes as those of ``tapeline sweep``.
+Every contender is run on the same bars, so that rows can be compared. Runs that are recorded already are compared as
+they are (``recorded``). Exit codes as those of ``tapeline sweep``.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +15,10 @@ import click
 import msgspec
 import numpy as np
 
+from tapeline_backtest.command import end
 from tapeline_backtest.report import TRADING_DAYS, daily_ratios, max_drawdown, returns_of
 from tapeline_common.events import Parameters, StudyGround, StudyOpened, TrialFinished
+from tapeline_common.exits import EXIT_CONFIGURATION
 from tapeline_common.settings import ConfigurationInvalid
 from tapeline_common.values import SearchMethod, StudyKind, TrialPart
 from tapeline_lab.search.bench import Task, day_ends
@@ -40,15 +43,18 @@ from tapeline_lab.search.conduct import Plan
 from tapeline_lab.search.figures import Floats, calmar
 from tapeline_lab.search.objectives import Objective, best_of
 from tapeline_lab.search.record import Record, Trial
+from tapeline_lab.search.recorded import LEAST_DAYS
 from tapeline_lab.search.study import StudyUnreadable, load
+from tapeline_strategy.catalogue import find
 from tapeline_strategy.commands import strategy_path
-from tapeline_strategy.sdk import validate
+from tapeline_strategy.sdk import settles_after, validate
 
 HOLD = "hold"
 """Name of the contender that buys at the first close with all of the cash, pays nothing, and holds."""
 
-LEAST_DAYS = 30
-"""Returns from which on a bootstrapped interval says something."""
+
+OF_A_CALL = ("strategies", "params", "studies", "data", "config", "periods", "timeframes", "study")
+"""What is said of runs that are still to be made."""
 
 
 class Contender(msgspec.Struct, frozen=True):
@@ -86,6 +92,7 @@ class Entry(NamedTuple):
 
 
 @click.command("compare")
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
 @strategy_path
 @with_options(*ACCOUNT_OPTIONS)
 @click.option(
@@ -102,18 +109,26 @@ class Entry(NamedTuple):
     show_default=True,
 )
 @with_options(*RUN_OPTIONS)
-def compare(to_json: bool, rank_by: str, **call: Any) -> None:
-    """Run strategies side by side on the same bars, with holding as the yardstick."""
+def compare(runs: tuple[Path, ...], to_json: bool, rank_by: str, **call: Any) -> None:
+    """Run strategies side by side on the same bars, with holding as the yardstick.
+
+    With RUNS nothing is run: recorded runs (a .tape file, a folder of `backtest --record`, the data folder of a stack,
+    or what `tapeline report --to` wrote) are put beside each other, and each beside holding what it traded.
+    """
+    if runs:
+        _recorded(runs, call, to_json=to_json)
+        return
     with one_message():
         found = [_of_study(folder) for folder in call["studies"]]
         named = call["strategies"]
         call["strategies"] = tuple(dict.fromkeys([*named, *(entry.kind for entry in found)]))
         account = account_of(call)
-        entries = [*_named(account, call["params"], named), *found]
-        grounds = whole_grounds(account, call["periods"])
+        # Studies alone bring their own settings: a default setting beside them would be a trial nobody asked for.
+        entries = [*([] if found and not named else _named(account, call["params"], named)), *found]
+        spaces = spaces_of(account, call["params"])
+        grounds = whole_grounds(account, call["periods"], _heard_before(call, entries))
         bench = bench_of(account, grounds, Objective.SHARPE, call["gear"])
         total = len(entries) * len(grounds)
-        spaces = spaces_of(account, call["params"])
         asked = Asked(StudyKind.COMPARISON, SearchMethod.GRID, spaces, len(entries), 0, Objective.SHARPE, total)
         code = code_of(account.strategies) if call["study"] else ""
         about = opened(account, bench, asked, [len(entries)] * len(grounds), code)
@@ -127,6 +142,38 @@ def compare(to_json: bool, rank_by: str, **call: Any) -> None:
         from tapeline_lab.search.tables import print_comparison
 
         print_comparison(result)
+
+
+def _recorded(runs: Sequence[Path], call: Mapping[str, Any], *, to_json: bool) -> None:
+    given = [
+        name
+        for name in ("strategies", "studies", "data", "params", "config", "study", "periods", "timeframes")
+        if call[name]
+    ]
+    if given:
+        raise click.UsageError(
+            "recorded runs are compared as they are: leave strategies, data, periods and studies away, "
+            " or record the other side with `tapeline backtest --record` and name it too"
+        )
+    from tapeline_lab.search.recorded import RunUnusable, read_recorded, side_by_side
+
+    try:
+        result = side_by_side([read_recorded(run) for run in runs], call["seed"])
+    except RunUnusable as trouble:
+        end(str(trouble), EXIT_CONFIGURATION)
+    if to_json:
+        click.echo(msgspec.json.encode(result))
+    else:
+        from tapeline_lab.search.tables import print_runs
+
+        print_runs(result)
+
+
+def _heard_before(call: Mapping[str, Any], entries: Sequence[Entry]) -> int:
+    """Bars that all of them hear before they trade: what the slowest takes to settle."""
+    given: int | None = call["warm_up"]
+    settled = [settles_after(find(entry.kind), entry.parameters) for entry in entries]
+    return max(settled, default=0) if given is None else given
 
 
 def _of_study(folder: Path) -> Entry:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
 
 from tapeline_common.events import StudyFinished, StudyOpened, TrialFinished, TrialRefused
+from tapeline_lab.progress import Progress
 from tapeline_lab.search.bench import NotRun, Ran, Result, Task
 from tapeline_lab.search.figures import returns_digest
 from tapeline_lab.search.fleet import Fleet
@@ -21,9 +22,6 @@ T = TypeVar("T")
 
 Plan: TypeAlias = Generator[Sequence[Task], list[Trial], T]
 """Yields tasks, is sent their trials in the same order, and returns what came of it."""
-
-Progress = Callable[[int, int], None]
-"""Called with trials done and trials in all."""
 
 
 @dataclass(slots=True)

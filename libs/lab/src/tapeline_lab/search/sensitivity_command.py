@@ -23,6 +23,7 @@ from tapeline_lab.search.call import (
     account_of,
     bench_of,
     code_of,
+    heard_before,
     one_message,
     opened,
     run_study,
@@ -57,7 +58,7 @@ def sensitivity(to_json: bool, **call: Any) -> None:
             raise click.UsageError("sensitivity looks at one strategy: name one with --strategy")
         centre = _centre(account, call)
         settings, skipped, space = _settings(account, centre, call)
-        grounds = whole_grounds(account, call["periods"])
+        grounds = whole_grounds(account, call["periods"], heard_before(call, [space]))
         bench = bench_of(account, grounds, objective, call["gear"])
         method = SearchMethod(call["method"].upper())
         total = len(settings) * len(grounds)

@@ -17,7 +17,7 @@ import numpy as np
 from tapeline_common.events import Parameters, ParameterValue
 from tapeline_common.money import plain
 from tapeline_common.values import SearchMethod
-from tapeline_strategy.sdk import ParameterInvalid, Strategy, validate
+from tapeline_strategy.sdk import ParameterInvalid, Strategy, settles_after, validate
 
 MOST_RUNS = 1_000_000
 """A larger grid is a mistake, or a question for another tool."""
@@ -93,6 +93,12 @@ def space_of(strategy: Strategy, given: Mapping[str, Sequence[str]]) -> Space:
     for name, values in sorted(given.items(), key=lambda item: order.index(item[0]) if item[0] in order else -1):
         dimensions[name] = tuple(dict.fromkeys(validate(alone, {name: value})[name] for value in values))
     return Space(strategy, dimensions)
+
+
+def settled_by(space: Space) -> int:
+    """Bars after which every setting has settled: what the largest values take, as longer windows take longer."""
+    alone = replace(space.strategy, check=lambda _parameters: None)
+    return settles_after(alone, validate(alone, {name: max(values) for name, values in space.dimensions.items()}))
 
 
 def grid(space: Space) -> tuple[list[Parameters], int]:

@@ -10,8 +10,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from tapeline_backtest.report import TRADING_DAYS
 from tapeline_common.events import StudyFinished, StudyGround, StudyOpened, TrialFinished, TrialRefused
 from tapeline_common.tape_file import TapeFileUnreadable
+from tapeline_common.values import TrialPart
 from tapeline_lab.search.figures import returns_digest
 from tapeline_lab.search.objectives import Objective, best_of
 from tapeline_lab.search.record import TAPE, read_facts
@@ -68,6 +70,45 @@ class Study:
     def on(self, ground: int | None) -> list[TrialFinished]:
         """Finished trials on a ground, in order; on all of them for ``None``."""
         return [trial for trial in self.trials if ground is None or trial.ground == ground]
+
+    def year(self, ground: int) -> int:
+        """Trading days in a year of a ground's instrument."""
+        tables = msgspec.json.decode(self.opened.configuration)["instrument"]
+        calendars = {table["name"]: table.get("calendar", "") for table in tables}
+        return TRADING_DAYS.get(calendars.get(self.grounds[ground].instrument, ""), 365)
+
+    def walked(self, instrument: str, timeframe: str, strategy: str) -> tuple[Floats, Floats]:
+        """Daily returns of a walk-forward, one fold after the other: of each training's best, and of each test.
+
+        A test for which its training chose nothing was spent in cash. Both are empty where nothing was walked.
+        """
+        inside, outside = [np.zeros(0)], [np.zeros(0)]
+        for index, ground in enumerate(self.grounds):
+            if (ground.instrument, ground.timeframe) != (instrument, timeframe):
+                continue
+            there = self.on(index)
+            own = [number for number, trial in enumerate(there) if trial.strategy == strategy]
+            if ground.part is TrialPart.IN_SAMPLE:
+                best = best_of([there[number] for number in own], lambda trial: trial.figures, self.objective)
+                if best is not None:
+                    inside.append(self.returns(index)[:, there.index(best)])
+            elif ground.part is TrialPart.OUT_OF_SAMPLE:
+                outside.append(self.returns(index)[:, own[0]] if own else np.zeros(ground.days))
+        return np.concatenate(inside), np.concatenate(outside)
+
+    def tested_days(self, instrument: str, timeframe: str) -> Ints:
+        """UTC days since 1970 of a walk-forward's tests, the rows of what ``walked`` finds outside."""
+        return np.concatenate(
+            [
+                np.zeros(0, dtype=np.int64),
+                *(
+                    self.days(index)
+                    for index, ground in enumerate(self.grounds)
+                    if (ground.instrument, ground.timeframe, ground.part)
+                    == (instrument, timeframe, TrialPart.OUT_OF_SAMPLE)
+                ),
+            ]
+        )
 
     def returns(self, ground: int = 0) -> Floats:
         """Daily returns of the finished trials on a ground: shape (days, trials), columns in the order of ``on``.

@@ -17,7 +17,7 @@ from typing import Any
 import click
 import msgspec
 
-from tapeline_common.events import StudyOpened, TrialFinished
+from tapeline_common.events import StudyGround, StudyOpened, TrialFinished
 from tapeline_common.values import SearchMethod, StudyKind
 from tapeline_lab.search.call import (
     ACCOUNT_OPTIONS,
@@ -28,6 +28,7 @@ from tapeline_lab.search.call import (
     account_of,
     bench_of,
     code_of,
+    heard_before,
     one_message,
     opened,
     run_study,
@@ -43,7 +44,10 @@ from tapeline_strategy.commands import strategy_path
 
 
 class Sweep(msgspec.Struct, frozen=True):
-    """What ``--json`` prints. ``results`` are ranked; they do not depend on workers, place or interruptions."""
+    """What ``--json`` prints. ``results`` are ranked; they do not depend on workers, place or interruptions.
+
+    ``data`` names every file, timeframe and period by the file's SHA-256 and the bars that were taken of it.
+    """
 
     strategy: str
     method: str
@@ -53,6 +57,7 @@ class Sweep(msgspec.Struct, frozen=True):
     skipped: int
     refused: int
     is_interrupted: bool
+    data: list[StudyGround]
     results: list[dict[str, Any]]
     gear: str
     workers: int
@@ -85,7 +90,7 @@ def sweep_command(to_json: bool, rank_by: str, top: int, **call: Any) -> None:
         spaces = spaces_of(account, call["params"])
         method = SearchMethod(call["method"].upper())
         searches = [search_of(space, method, call["trials"], objective, call["seed"]) for space in spaces]
-        grounds = whole_grounds(account, call["periods"])
+        grounds = whole_grounds(account, call["periods"], heard_before(call, spaces))
         if not any(search.count for search in searches):
             skipped = sum(search.skipped for search in searches)
             raise click.UsageError(f"none of the {skipped:,} combinations of parameters go together")
@@ -149,6 +154,7 @@ def _result(
         skipped=about.skipped,
         refused=len(done.trials) - len(finished),
         is_interrupted=done.is_interrupted,
+        data=list(about.grounds),
         results=[row_of(trial) for trial in ranked(finished, lambda trial: trial.figures, objective)],
         gear=about.gear,
         workers=call["workers"] or os.cpu_count() or 1,

@@ -11,13 +11,14 @@ from tapeline_common.commands_shared import time_text
 
 if TYPE_CHECKING:
     from tapeline_lab.search.compare_command import Comparison
+    from tapeline_lab.search.recorded import DailyFigures, Difference, RunComparison
     from tapeline_lab.search.sensitivity import Sensitivity
     from tapeline_lab.search.sweep_command import Sweep
     from tapeline_lab.search.walk_forward import Walk
     from tapeline_lab.search.walk_forward_command import WalkForward
 
-WIDTH = 160
-"""Columns where the output is no terminal: a row has its parameters besides its figures."""
+WIDTH = 240
+"""Columns where the output is no terminal: a row has its parameters besides its figures, and nothing is cut off."""
 
 _FIGURES = ("net profit", "return", "Sharpe", "drawdown", "trades", "wins", "fees", "market")
 
@@ -30,7 +31,9 @@ def print_sweep(sweep: Sweep, top: int) -> None:
     names = list(dict.fromkeys(name for row in rows[:top] for name in row["parameters"]))
     shown = {"net_profit", "total_return", "sharpe", "max_drawdown", "win_rate"}
     ranked_by = [] if sweep.rank_by in shown else [sweep.rank_by]
-    table = Table(title=f"{sweep.strategy}, best {min(top, sweep.done)} of {sweep.done:,} runs by {sweep.rank_by}")
+    where = {f" on {row['instrument']} {row['timeframe']}" for row in rows}
+    what = sweep.strategy + (where.pop() if len(where) == 1 else "")
+    table = Table(title=f"{what}, best {min(top, sweep.done)} of {sweep.done:,} runs by {sweep.rank_by}")
     for name in (*beside, *names, *(["from", "to"] if periods else []), *ranked_by, *_FIGURES):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows[:top]:
@@ -73,7 +76,10 @@ def print_walk_forward(result: WalkForward) -> None:
     """Every fold, then the stitched tests, which are what counts."""
     console = wide_console()
     for walk in result.walks:
-        console.print(_folds(walk, result.objective))
+        kept = _kept(walk)
+        console.print(_folds(walk, result.objective, kept))
+        if kept:
+            console.print(f"in every fold: {_settings(kept)}", soft_wrap=True)
         console.print(_stitched(walk))
     how = "anchored" if result.is_anchored else "rolling"
     console.print(f"{how}, {result.trials:,} trials, {result.gear} gear", soft_wrap=True)
@@ -81,7 +87,15 @@ def print_walk_forward(result: WalkForward) -> None:
         console.print(f"recorded in {result.study}", soft_wrap=True)
 
 
-def _folds(walk: Walk, objective: str) -> Table:
+def _kept(walk: Walk) -> dict[str, Any]:
+    """Parameters that every fold has with the same value, where there are several folds to compare."""
+    chosen = [fold.parameters for fold in walk.folds if fold.parameters is not None]
+    if len(chosen) < 2:
+        return {}
+    return {name: value for name, value in chosen[0].items() if all(other.get(name) == value for other in chosen)}
+
+
+def _folds(walk: Walk, objective: str, kept: dict[str, Any]) -> Table:
     table = Table(title=f"{walk.strategy} on {walk.instrument} {walk.timeframe}, each training's best by {objective}")
     columns = (
         "fold",
@@ -97,7 +111,10 @@ def _folds(walk: Walk, objective: str) -> Table:
     for name in (*columns, "trades", "market"):
         table.add_column(name, justify="right", no_wrap=True)
     for fold in walk.folds:
-        chosen = "nothing" if fold.parameters is None else _settings(fold.parameters)
+        chosen = "nothing"
+        if fold.parameters is not None:
+            own = {name: value for name, value in fold.parameters.items() if name not in kept}
+            chosen = _settings(own) if own else "the same"
         table.add_row(
             str(fold.fold + 1),
             time_text(fold.test_from_ns)[:10],
@@ -115,7 +132,8 @@ def _folds(walk: Walk, objective: str) -> Table:
 
 
 def _stitched(walk: Walk) -> Table:
-    table = Table(title="out of sample, stitched: the result of record", show_header=False)
+    title = "out of sample, stitched: the result of record"
+    table = Table(title=title, show_header=False, min_width=len(title))
     table.add_column()
     table.add_column(justify="right")
     for name, value in (
@@ -184,6 +202,45 @@ def print_comparison(result: Comparison) -> None:
             *([interval] if has_intervals else []),
         )
     console.print(table)
+
+
+def print_runs(result: RunComparison) -> None:
+    """Recorded runs, each with holding below it, and how far apart they are."""
+    console = wide_console()
+    table = Table(title=f"{len(result.rows)} recorded runs, by daily closes")
+    for name in ("run", "days", "return", "a year", "Sharpe", "Sortino", "Calmar", "drawdown", "trades"):
+        table.add_column(name, justify="left" if name == "run" else "right", no_wrap=name != "run")
+    for row in result.rows:
+        table.add_row(row.name, str(row.days), *_daily(row.figures), str(row.trades))
+        table.add_row("  holding the same", "", *_daily(row.hold), "-", end_section=True)
+    console.print(table)
+    apart = Table(title="differences, with 95 % of the bootstrap")
+    for name in ("run", "less", "days", "a year", "interval", "Sharpe", "interval", "told apart"):
+        apart.add_column(name, justify="left" if name in ("run", "less") else "right", no_wrap=name != "run")
+    for row in result.rows:
+        apart.add_row(row.name, "holding", *_apart(row.over_hold))
+        if row.over_first:
+            apart.add_row(row.name, "the first run", *_apart(row.over_first))
+    console.print(apart)
+
+
+def _daily(figures: DailyFigures) -> tuple[str, ...]:
+    year = "-" if figures.annual_return is None else share(figures.annual_return)
+    ratios = (number(figures.sharpe), number(figures.sortino), number(figures.calmar))
+    return share(figures.total_return), year, *ratios, f"{figures.max_drawdown:.2%}"
+
+
+def _apart(found: dict[str, Difference]) -> tuple[str, ...]:
+    year, sharpe = found["annual_return"], found["sharpe"]
+    told = [name for name, one in (("return", year), ("Sharpe", sharpe)) if one.is_told_apart]
+    return (
+        str(year.days),
+        "-" if year.value is None else share(year.value),
+        "-" if year.low is None or year.high is None else f"{share(year.low)} to {share(year.high)}",
+        number(sharpe.value),
+        "-" if sharpe.low is None else f"{number(sharpe.low)} to {number(sharpe.high)}",
+        " and ".join(told) or "no",
+    )
 
 
 def _settings(parameters: dict[str, Any]) -> str:

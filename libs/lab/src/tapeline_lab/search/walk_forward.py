@@ -44,14 +44,16 @@ class Schedule:
         train_days, test_days: UTC days; a fold begins at midnight, so that no day belongs to two tests.
         is_anchored: every training begins with the data, instead of moving along with its length.
         purge_bars: bars left out between training and test.
-        warm_up_bars: bars heard before a test; ``None`` for all since its training began.
+        warm_up_bars: bars heard before a training and before a test, if there are so many.
+        hears_training: before a test all since its training began are heard, if that is more.
     """
 
     train_days: int
     test_days: int
     is_anchored: bool
     purge_bars: int
-    warm_up_bars: int | None
+    warm_up_bars: int
+    hears_training: bool = True
 
 
 def even_schedule(open_ns: Ints, folds: int) -> tuple[int, int]:
@@ -76,9 +78,10 @@ def folds_of(open_ns: Ints, schedule: Schedule, file: int) -> list[Ground]:
         start, middle, stop = np.searchsorted(open_ns, days).tolist()
         trained = middle - schedule.purge_bars
         if start < trained and middle < stop:
-            heard = middle - start if schedule.warm_up_bars is None else min(schedule.warm_up_bars, middle)
+            least = schedule.warm_up_bars
+            heard = min(max(least, middle - start) if schedule.hears_training else least, middle)
             fold = len(found) // 2
-            found.append(Ground(file, start, trained, 0, TrialPart.IN_SAMPLE, fold))
+            found.append(Ground(file, start, trained, min(least, start), TrialPart.IN_SAMPLE, fold))
             found.append(Ground(file, middle, stop, heard, TrialPart.OUT_OF_SAMPLE, fold))
         test_from += schedule.test_days
         train_from = origin if schedule.is_anchored else test_from - schedule.train_days

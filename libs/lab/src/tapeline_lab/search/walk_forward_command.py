@@ -28,6 +28,7 @@ from tapeline_lab.search.call import (
     bars_of,
     bench_of,
     code_of,
+    heard_before,
     one_message,
     opened,
     run_study,
@@ -98,21 +99,21 @@ class DaysType(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--purge", type=click.IntRange(min=0), default=0, show_default=True, help="Bars between training and test."
 )
-@click.option(
-    "--warm-up", type=click.IntRange(min=0), help="Bars heard before a test; all of its training unless given."
-)
 @with_options(*RUN_OPTIONS)
 def walk_forward(to_json: bool, **call: Any) -> None:
     """Search on one period, trade the best setting on the next, and stitch the tests together."""
     objective = Objective(call["objective"])
     if call["periods"]:
-        raise click.UsageError("a walk-forward takes its periods from --train and --test: leave --period away")
+        raise click.UsageError(
+            "a walk-forward takes its periods from --train and --test: leave --period away; "
+            "`tapeline convert-data --period` makes a file that ends earlier"
+        )
     with one_message():
         account = account_of(call)
         spaces = spaces_of(account, call["params"])
         method = SearchMethod(call["method"].upper())
         searches = [search_of(space, method, call["trials"], objective, call["seed"]) for space in spaces]
-        grounds = _grounds(account, call)
+        grounds = _grounds(account, call, heard_before(call, spaces))
         bench = bench_of(account, grounds, objective, call["gear"])
         settings, skipped = sum(each.count for each in searches), sum(each.skipped for each in searches)
         if not settings:
@@ -147,15 +148,16 @@ def walk_forward(to_json: bool, **call: Any) -> None:
         print_walk_forward(result)
 
 
-def _grounds(account: Account, call: dict[str, Any]) -> list[Ground]:
+def _grounds(account: Account, call: dict[str, Any], heard: int) -> list[Ground]:
     if (call["train"] is None) != (call["test"] is None):
         raise click.UsageError("give --train and --test together, or neither and --folds")
+    hears_training = call["warm_up"] is None
     grounds: list[Ground] = []
     try:
         for index, bars in enumerate(account.bars):
             open_ns = bars.columns.open_ns
             train, test = (call["train"], call["test"]) if call["train"] else even_schedule(open_ns, call["folds"])
-            schedule = Schedule(train, test, call["anchored"], call["purge"], call["warm_up"])
+            schedule = Schedule(train, test, call["anchored"], call["purge"], heard, hears_training)
             grounds += folds_of(open_ns, schedule, index)
     except FoldsInvalid as trouble:
         raise click.UsageError(str(trouble)) from trouble

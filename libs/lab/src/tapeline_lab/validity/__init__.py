@@ -1,7 +1,7 @@
 """How far a backtest may be believed: pure functions of return series, with explicit seeds.
 
-Nothing here runs a strategy, reads a file or knows the time; ``monte_carlo_command`` and ``sources``, which do, are
-loaded by the command line alone.
+Nothing here runs a strategy, reads a file or knows the time; the commands, ``sources`` and ``searches``, which read
+what is recorded, are loaded by the command line alone.
 """
 
 from tapeline_lab.validity.blocks import block_length

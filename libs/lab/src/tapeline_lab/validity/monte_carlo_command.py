@@ -5,8 +5,6 @@ Bad input ends with one message and exit code 2 (the call is wrong) or 4 (the fi
 
 from __future__ import annotations
 
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,8 @@ import msgspec
 
 from tapeline_backtest.command import end
 from tapeline_common.exits import EXIT_CONFIGURATION
-from tapeline_lab.validity.fan import LEVELS, RUNS, Fan, Law, Progress, monte_carlo, reshuffle_trades
+from tapeline_lab.progress import time_left
+from tapeline_lab.validity.fan import LEVELS, RUNS, Fan, Law, monte_carlo, reshuffle_trades
 from tapeline_lab.validity.series import SeriesInvalid
 from tapeline_lab.validity.sources import History, SourceUnusable, read_history, together
 
@@ -54,7 +53,8 @@ METHODS = ("block", "trades", "joint")
 )
 @click.option("--json", "to_json", is_flag=True, help="Print one JSON object, for programs.")
 def monte_carlo_command(sources: tuple[Path, ...], to_json: bool, **call: Any) -> None:
-    """Resample a recorded history: SOURCE is a .tape file, a report's folder, or a CSV or Parquet file.
+    """Resample a recorded history: SOURCE is a .tape file, a folder (of a report, or the study of a walk-forward, whose
+    tests are taken), or a CSV or Parquet file.
 
     A file may have a column `equity`, a column `pnl` (results of trades), or returns, one column for each account of a
     portfolio; a column `regime` labels the days. Several sources are a portfolio on the days they have in common.
@@ -62,7 +62,7 @@ def monte_carlo_command(sources: tuple[Path, ...], to_json: bool, **call: Any) -
     _refuse_what_does_not_apply(call)
     source = ", ".join(str(path) for path in sources)
     try:
-        found = [(path, read_history(path, call["regime_of"], _progress("facts"))) for path in sources]
+        found = [(path, read_history(path, call["regime_of"], time_left("facts"))) for path in sources]
         history = together(found)
         fan = _fan(source, history, call)
     except SourceUnusable as trouble:
@@ -90,7 +90,7 @@ def _refuse_what_does_not_apply(call: dict[str, Any]) -> None:
 
 
 def _fan(source: str, history: History, call: dict[str, Any]) -> Fan:
-    shared = {"seed": call["seed"], "runs": call["runs"], "ruin": call["ruin"], "progress": _progress("runs")}
+    shared = {"seed": call["seed"], "runs": call["runs"], "ruin": call["ruin"], "progress": time_left("runs")}
     if call["method"] == "trades":
         if not len(history.trades):
             raise SourceUnusable(f"{source}: no closed trades of one account: use --method block")
@@ -141,16 +141,3 @@ def as_data(fan: Fan) -> dict[str, Any]:
         "bands": fan.bands.tolist(),
         "observed": fan.observed.tolist(),
     }
-
-
-def _progress(what: str) -> Progress | None:
-    """A line that is overwritten on a terminal, with the time left; nothing where a program takes standard error."""
-    if not sys.stderr.isatty():
-        return None
-    started = time.monotonic()
-
-    def show(done: int, whole: int) -> None:
-        left = (time.monotonic() - started) * (whole - done) / max(done, 1)
-        click.echo(f"\r{done:>12,} of {whole:,} {what}, {left:,.0f} s left   ", nl=done >= whole, err=True)
-
-    return show

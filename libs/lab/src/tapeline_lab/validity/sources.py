@@ -1,4 +1,4 @@
-"""Where a history to resample comes from: a recorded tape, a report's folder, or a file of returns.
+"""Where a history to resample comes from: a recorded tape, a report's folder, a walk-forward, or a file of returns.
 
 From a tape, equity is the ledger's own after every fact, taken at the end of each UTC day, so that the returns are
 those of the backtest's report; paper and live tapes give theirs in the same way. Nothing here computes a statistic.
@@ -6,7 +6,7 @@ those of the backtest's report; paper and live tapes give theirs in the same way
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
@@ -19,7 +19,10 @@ from tapeline_common.core import Stamp, learn
 from tapeline_common.events import AccountFunded, BarClosed, InstrumentListed, OrderFilled, RegimeUpdated, TradeClosed
 from tapeline_common.tape import ReadRequest
 from tapeline_common.tape_file import TapeDamaged, TapeFile, TapeFileUnreadable
+from tapeline_common.values import TrialPart
 from tapeline_common.wire import Fact, decode_fact
+from tapeline_lab.progress import Progress
+from tapeline_lab.search.record import TAPE
 from tapeline_lab.validity.series import Floats, Ints
 from tapeline_ledger import core as ledger
 
@@ -38,9 +41,6 @@ RESULTS = ("net", "pnl")
 """Results of trades: after costs, or before fees and funding, which then have columns of their own."""
 
 LABEL = "regime"
-
-Progress = Callable[[int, int], None]
-"""Told how much is read and how much there is."""
 
 
 class SourceUnusable(Exception):
@@ -71,7 +71,7 @@ class History:
 
 
 def read_history(path: Path, regime_of: str | None = None, progress: Progress | None = None) -> History:
-    """A tape file, the folder of a report, or a CSV or Parquet file. Raises ``SourceUnusable``.
+    """A tape file, the folder of a report or a walk-forward, or a CSV or Parquet file. Raises ``SourceUnusable``.
 
     Args:
         regime_of: of a tape with several instruments, the one whose regimes label the days; the first unless given.
@@ -79,7 +79,7 @@ def read_history(path: Path, regime_of: str | None = None, progress: Progress | 
     if not path.exists():
         raise SourceUnusable(f"{path} is not there: name a .tape file, the folder of a report, or a file of returns")
     if path.is_dir():
-        return _from_folder(path)
+        return _from_study(path) if (path / TAPE).exists() else _from_folder(path)
     if path.suffix == ".tape":
         return _from_tape(path, regime_of, progress)
     if path.suffix in (".csv", ".parquet"):
@@ -228,6 +228,33 @@ def _from_folder(folder: Path) -> History:
     if not closed.is_file():
         return history
     return replace(history, trades=_from_frame(closed, _frame(closed)).trades)
+
+
+def _from_study(folder: Path) -> History:
+    """The tests of a walk-forward, one after the other: days on which nothing was searched."""
+    from tapeline_lab.search.study import StudyUnreadable, load
+
+    try:
+        study = load(folder)
+        walks = {
+            (ground.instrument, ground.timeframe): index
+            for index, ground in enumerate(study.grounds)
+            if ground.part is TrialPart.OUT_OF_SAMPLE
+        }
+        strategies = study.opened.strategies
+        if len(walks) != 1 or len(strategies) != 1:
+            raise SourceUnusable(
+                f"{folder} holds {len(walks) * len(strategies)} walk-forwards: name the study of one, "
+                "of one strategy on one instrument; days that a sweep chose by are no history to resample"
+            )
+        ((instrument, timeframe), ground), (strategy,) = next(iter(walks.items())), strategies
+        _, outside = study.walked(instrument, timeframe, strategy)
+        days = study.tested_days(instrument, timeframe)
+    except StudyUnreadable as trouble:
+        raise SourceUnusable(str(trouble)) from trouble
+    if len(days) != len(outside):
+        raise SourceUnusable(f"{folder} is not complete: run the walk-forward to its end")
+    return History(outside[:, None], (instrument,), days, (), NONE, None, float(study.year(ground)))
 
 
 def _frame(path: Path) -> polars.DataFrame:
