@@ -272,8 +272,8 @@ class Asked:
     total: int
 
 
-def opened(account: Account, bench: Bench, asked: Asked, trials: Sequence[int], code: str) -> StudyOpened:
-    """The first fact of a study. trials: most on each ground. code: its version, which only a record needs."""
+def opened(account: Account, bench: Bench, asked: Asked, trials: Sequence[int], folder: Path | None) -> StudyOpened:
+    """The first fact of a study. trials: most on each ground. folder: of its record, which alone needs the code."""
     grounds = tuple(
         study_ground(account, ground, most) for ground, most in zip(bench.recipe.grounds, trials, strict=True)
     )
@@ -288,7 +288,7 @@ def opened(account: Account, bench: Bench, asked: Asked, trials: Sequence[int], 
         objective=asked.objective.value,
         seed=account.settings.run.seed,
         gear=bench.recipe.gear.value,
-        code_version=code,
+        code_version="" if folder is None else code_of(account.strategies),
         configuration=configuration_of(account.settings),
         grounds=grounds,
         total=asked.total,

@@ -31,7 +31,6 @@ from tapeline_lab.search.call import (
     account_of,
     bars_of,
     bench_of,
-    code_of,
     one_message,
     opened,
     run_study,
@@ -130,8 +129,7 @@ def compare(runs: tuple[Path, ...], to_json: bool, rank_by: str, **call: Any) ->
         bench = bench_of(account, grounds, Objective.SHARPE, call["gear"])
         total = len(entries) * len(grounds)
         asked = Asked(StudyKind.COMPARISON, SearchMethod.GRID, spaces, len(entries), 0, Objective.SHARPE, total)
-        code = code_of(account.strategies) if call["study"] else ""
-        about = opened(account, bench, asked, [len(entries)] * len(grounds), code)
+        about = opened(account, bench, asked, [len(entries)] * len(grounds), call["study"])
         done = run_study(call, bench, about, lambda record: _plan(record, account, about, entries, call["seed"]), _best)
     if done.outcome is None:
         sys.exit(EXIT_INTERRUPTED)

@@ -22,7 +22,6 @@ from tapeline_lab.search.call import (
     Asked,
     account_of,
     bench_of,
-    code_of,
     heard_before,
     one_message,
     opened,
@@ -63,8 +62,7 @@ def sensitivity(to_json: bool, **call: Any) -> None:
         method = SearchMethod(call["method"].upper())
         total = len(settings) * len(grounds)
         asked = Asked(StudyKind.SENSITIVITY, method, [space], len(settings), skipped, objective, total)
-        code = code_of(account.strategies) if call["study"] else ""
-        about = opened(account, bench, asked, [len(settings)] * len(grounds), code)
+        about = opened(account, bench, asked, [len(settings)] * len(grounds), call["study"])
 
         def plan(_: Any) -> Plan[list[Trial]]:
             return (yield [Task(each, space.strategy.name, one) for each in range(len(grounds)) for one in settings])

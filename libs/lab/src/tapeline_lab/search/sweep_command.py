@@ -27,7 +27,6 @@ from tapeline_lab.search.call import (
     Asked,
     account_of,
     bench_of,
-    code_of,
     heard_before,
     one_message,
     opened,
@@ -98,8 +97,7 @@ def sweep_command(to_json: bool, rank_by: str, top: int, **call: Any) -> None:
         settings = sum(search.count for search in searches)
         skipped = sum(search.skipped for search in searches)
         asked = Asked(StudyKind.SWEEP, method, spaces, settings, skipped, objective, settings * len(grounds))
-        code = code_of(account.strategies) if call["study"] else ""
-        about = opened(account, bench, asked, [settings] * len(grounds), code)
+        about = opened(account, bench, asked, [settings] * len(grounds), call["study"])
         started = time.perf_counter()
 
         def best(trials: list[Trial]) -> int:

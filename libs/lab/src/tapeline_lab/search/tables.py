@@ -239,7 +239,7 @@ def _apart(found: dict[str, Difference]) -> tuple[str, ...]:
         "-" if year.low is None or year.high is None else f"{share(year.low)} to {share(year.high)}",
         number(sharpe.value),
         "-" if sharpe.low is None else f"{number(sharpe.low)} to {number(sharpe.high)}",
-        " and ".join(told) or "no",
+        "-" if year.low is None and sharpe.low is None else " and ".join(told) or "no",
     )
 
 

@@ -27,7 +27,6 @@ from tapeline_lab.search.call import (
     account_of,
     bars_of,
     bench_of,
-    code_of,
     heard_before,
     one_message,
     opened,
@@ -120,8 +119,7 @@ def walk_forward(to_json: bool, **call: Any) -> None:
             raise click.UsageError(f"none of the {skipped:,} combinations of parameters go together")
         most = [settings if each.part is TrialPart.IN_SAMPLE else len(searches) for each in grounds]
         asked = Asked(StudyKind.WALK_FORWARD, method, spaces, settings, skipped, objective, sum(most))
-        code = code_of(account.strategies) if call["study"] else ""
-        about = opened(account, bench, asked, most, code)
+        about = opened(account, bench, asked, most, call["study"])
 
         def plan(record: Record) -> Plan[list[list[Walk]]]:
             return _plan(record, searches, account, about, objective)
