@@ -14,6 +14,7 @@ import msgspec
 
 from tapeline_backtest.frames import equity_frame, fills_frame, trades_frame
 from tapeline_backtest.session import Session
+from tapeline_common.whole_file import whole_file
 from tapeline_lab.reports.extras import Extras
 from tapeline_lab.reports.manifest import manifest
 from tapeline_lab.reports.metrics import market_index
@@ -38,12 +39,8 @@ def write_artefacts(folder: Path, found: View, extras: Extras | None = None) -> 
         "report.html": lambda path: path.write_text(page(found, described, extras or Extras()), encoding="utf-8"),
     }
     for name, write in files.items():
-        partial = folder / f".{name}.partial"
-        try:
+        with whole_file(folder / name) as partial:
             write(partial)
-            partial.replace(folder / name)
-        finally:
-            partial.unlink(missing_ok=True)
     return [str(folder / name) for name in files]
 
 
