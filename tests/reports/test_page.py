@@ -27,7 +27,8 @@ from tapeline_lab.reports.charts import log_ticks, percent, regime_bands, thinne
 from tapeline_lab.reports.checks import Doubt, Finding, Weight
 from tapeline_lab.reports.command import report_command
 from tapeline_lab.reports.extras import Extras, Fan, Fold, Folds, Surface
-from tapeline_lab.reports.page import headline, lead
+from tapeline_lab.reports.manifest import manifest
+from tapeline_lab.reports.page import headline, lead, page
 from tapeline_lab.reports.view import Reason, View, view
 
 FILES = ["report.json", "manifest.json", "trades.parquet", "fills.parquet", "equity.parquet", "report.html"]
@@ -123,6 +124,25 @@ def test_the_verdict_comes_first(folder: Path) -> None:
     assert lead(seen().document).startswith("The evidence was not weighed")
 
 
+@pytest.mark.parametrize(
+    ("level", "look", "doubted"),
+    [
+        ("STRONG", "GOOD", "DOUBTFUL"),
+        ("MODERATE", "NOTE", "DOUBTFUL"),
+        ("WEAK", "DOUBTFUL", "DOUBTFUL"),
+        ("AGAINST", "WRONG", "WRONG"),
+    ],
+)
+def test_only_what_was_wholly_looked_at_is_green(level: str, look: str, doubted: str) -> None:
+    """A search that nobody told of may have made the run: MODERATE is no green; neither is what a check doubts."""
+    found = seen(Said(level, ("So it is.",)))
+    doubt = Finding(Doubt.TOO_SHORT, Weight.DOUBTFUL, "5 days")
+    for findings, expected in (((), look), ((doubt,), doubted)):
+        document = msgspec.structs.replace(found.document, findings=findings)
+        html = page(msgspec.structs.replace(found, document=document), manifest(found.session), Extras())
+        assert f"<section class='verdict {expected}'>" in html
+
+
 def test_words_from_elsewhere_are_escaped(folder: Path) -> None:
     """A verdict, and a name, are text and no markup."""
     assert "Luck &lt;explains&gt; it." in page_of(folder)
@@ -145,14 +165,14 @@ def test_the_same_run_writes_the_same_bytes(folder: Path, tmp_path: Path) -> Non
 def test_files_for_programs(folder: Path) -> None:
     """Tables have a row for each, the manifest names what the result depends on."""
     report = small_run().session.report
-    manifest = json.loads((folder / "manifest.json").read_bytes())
+    written = json.loads((folder / "manifest.json").read_bytes())
     assert pl.read_parquet(folder / "trades.parquet").height == report.trades
     assert pl.read_parquet(folder / "fills.parquet").height == report.fills
     assert pl.read_parquet(folder / "equity.parquet").height == report.bars
-    assert manifest["tape_head_hash"] == small_run().report.tape_hash
-    assert manifest["data"][0]["detail"].startswith("sha256 ")
-    assert manifest["seed"] == 0
-    assert [each["type"] for each in manifest["configuration"]][:1] == ["RunStarted"]
+    assert written["tape_head_hash"] == small_run().report.tape_hash
+    assert written["data"][0]["detail"].startswith("sha256 ")
+    assert written["seed"] == 0
+    assert [each["type"] for each in written["configuration"]][:1] == ["RunStarted"]
     assert json.loads((folder / "report.json").read_bytes())["report"]["trades"] == report.trades
 
 

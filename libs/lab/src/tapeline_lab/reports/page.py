@@ -28,10 +28,9 @@ from tapeline_lab.reports.groups import Group
 from tapeline_lab.reports.manifest import RunManifest
 from tapeline_lab.reports.view import Document, View
 
-SUPPORTING = ("STRONG", "MODERATE")
-"""Levels of a verdict under which the evidence speaks for the run."""
-
-AGAINST = "AGAINST"
+LOOKS = {"AGAINST": "WRONG", "STRONG": "GOOD", "MODERATE": "NOTE"}
+"""Colour of a level, doubtful for all others. Where something was not looked at, such as the search that a run came
+from, nothing is green: the best of many hidden trials would be."""
 
 INTERVALS = "In italics: 95 % intervals, if days and trades to come are like these. How it was chosen is not in them."
 EQUITY = (
@@ -155,16 +154,12 @@ def lead(document: Document) -> str:
 
 
 def _look(document: Document) -> str:
-    """Colour of the verdict: good only if the evidence supports the run and no check doubts it."""
+    """Colour of the verdict: that of its level, unless a check doubts the run."""
     weights = {finding.weight for finding in document.findings}
-    level = None if document.verdict is None else document.verdict.level
-    if Weight.WRONG in weights or level == AGAINST:
+    look = "NOTE" if document.verdict is None else LOOKS.get(document.verdict.level, "DOUBTFUL")
+    if Weight.WRONG in weights:
         return "WRONG"
-    if Weight.DOUBTFUL in weights:
-        return "DOUBTFUL"
-    if level is None:
-        return "NOTE"
-    return "GOOD" if level in SUPPORTING else "DOUBTFUL"
+    return "DOUBTFUL" if Weight.DOUBTFUL in weights and look != "WRONG" else look
 
 
 def _finding(finding: Finding) -> str:
