@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow golden alerts-test report-test compose-test check backtest bench bench-validity dashboards soak pins clean
+.PHONY: help setup run test test-slow golden docs-test alerts-test report-test compose-test check backtest bench bench-validity dashboards soak pins clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.8
@@ -30,8 +30,11 @@ help: ## list the targets
 run: $(SETUP) ## paper-trade a synthetic market, everything embedded; Ctrl-C stops it, RUN_FOR=90 stops it by itself
 	@exec $(BIN)/tapeline up $(if $(RUN_FOR),--for $(RUN_FOR))
 
-test: $(SETUP) ## all tests but the slow ones, and those in containers or a browser
-	$(PYTEST) -m "not slow and not containers and not browser"
+test: $(SETUP) ## all tests but the slow ones, and those of pages, in containers or a browser
+	$(PYTEST) -m "not slow and not containers and not browser and not docs"
+
+docs-test: $(SETUP) ## the commands of every page of the documentation do what it says
+	$(BIN)/python -m pytest -n $(WORKERS) --dist load -m docs tests/e2e/test_docs.py
 
 test-slow: $(SETUP) ## chaos, soak and long simulations
 	$(PYTEST) -m "slow and not containers"

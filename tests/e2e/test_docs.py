@@ -38,7 +38,7 @@ PAGES = (
     "docs/operating.md",
 )
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(175)]
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(400)]
 
 _MARKED = re.compile(r"<!-- test(?P<how>[^>]*?) -->\n```(?P<kind>console|bash)\n(?P<body>.*?)\n```", re.DOTALL)
 
@@ -141,13 +141,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.docs
 @pytest.mark.parametrize("page", PAGES)
-def test_the_commands_of_a_page_do_what_it_says(page: str, folder: Path, live_folder: Path) -> None:
+def test_the_commands_of_a_page_do_what_it_says(page: str, folder: Path, request: pytest.FixtureRequest) -> None:
     """Every marked command ends with exit code 0 and shows the lines that the page promises."""
     blocks = blocks_of((ROOT / page).read_text(encoding="utf-8"))
     assert blocks, f"{page} has no commands to try"
     for block in blocks:
-        said = run(block, live_folder if block.needs_stack else folder)
+        said = run(block, request.getfixturevalue("live_folder") if block.needs_stack else folder)
         if block.compares_hashes:
             hashes = re.findall(r'"tape_hash":"([0-9a-f]{64})"', said)
             assert len(hashes) >= 2
