@@ -29,7 +29,8 @@ class Usage(msgspec.Struct, frozen=True):
     """One look at one program, which may be several processes (Postgres). ``cpu_s`` only ever grows.
 
     Attributes:
-        own_mib: proportional share of memory (PSS) without shared memory; NaN where the system does not tell.
+        own_mib: proportional share of anonymous memory; NaN where the system does not tell. Programs on disk are
+            mapped by everybody who runs them, so a share of those changes with whoever else starts and ends.
         descriptors: of a service all it has open; of a server its sockets, because a database keeps files open as it
             likes, up to a setting of its own, and what our services can leak in it are connections.
     """
@@ -93,7 +94,7 @@ def _own_mib(pid: int) -> float:
     except OSError:
         return float("nan")
     kib = {name: int(size.split()[0]) for name, size in (line.split(":") for line in lines)}
-    return (kib["Pss"] - kib.get("Pss_Shmem", 0)) / 1024
+    return kib["Pss_Anon"] / 1024 if "Pss_Anon" in kib else float("nan")
 
 
 def _sockets(pid: int) -> int:
