@@ -59,6 +59,14 @@ def test_permissions_are_those_asked_for_whatever_the_mask(mask: int, tmp_path: 
     assert modes == {"secret": 0o600, "public": 0o644, "plain": 0o666 & ~mask}
 
 
+def test_a_file_that_nobody_may_write_to_can_be_written_first(tmp_path: Path) -> None:
+    """Also by those who may not override permissions, and without anybody else reading it meanwhile."""
+    with whole_file(tmp_path / "public", 0o444) as partial:
+        assert partial.stat().st_mode & 0o777 == 0o600
+        partial.write_bytes(b"p")
+    assert (tmp_path / "public").stat().st_mode & 0o777 == 0o444
+
+
 def test_a_folder_that_is_not_there_is_an_error_of_the_system(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_whole(tmp_path / "missing" / "file", b"")

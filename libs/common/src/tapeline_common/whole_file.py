@@ -19,16 +19,16 @@ def whole_file(path: Path, mode: int | None = None) -> Iterator[Path]:
     It has the ending of ``path``, for those who choose a format by that. Raises OSError.
 
     Args:
-        mode: permissions from its first byte on, whatever the process's mask; without it as the mask says.
+        mode: permissions, whatever the process's mask; nobody else's until it is whole. Without it as the mask says.
     """
     # Not the process's number: two containers on one volume have the same.
     partial = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
     try:
-        file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode)
-        if mode is not None:
-            os.fchmod(file, mode)
-        os.close(file)
+        # Writable until it is written: whoever may not override permissions could not write to a file of 0o444 either.
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else 0o600))
         yield partial
+        if mode is not None:
+            partial.chmod(mode)
         _sync(partial)
         partial.replace(path)
     finally:
