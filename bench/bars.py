@@ -12,6 +12,7 @@ import pyarrow.parquet
 
 from bench.environments import CACHE
 from tapeline_common.values import InstrumentId
+from tapeline_common.whole_file import whole_file
 from tapeline_marketdata.synthetic import SyntheticMarket, SyntheticSpec, bars_from
 
 SEED = 1
@@ -68,6 +69,5 @@ def repeated_bars(path: Path, bars: int) -> Path:
 
 def _keep(table: pa.Table, path: Path) -> None:
     """Whole or not at all: an interrupted run leaves no short file behind."""
-    partial = path.with_suffix(".partial")
-    pyarrow.parquet.write_table(table, partial)
-    partial.replace(path)
+    with whole_file(path) as partial:
+        pyarrow.parquet.write_table(table, partial)

@@ -48,10 +48,11 @@ def test_no_rows_need_no_file() -> None:
     assert Shelf(is_open=True).room(0, np.int64).tolist() == []
 
 
-def test_parts_cover_every_row_once_in_order() -> None:
+def test_parts_cover_every_row_once_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the last part is shorter, and where there is none."""
-    assert [(part.start, part.stop) for part in IN_MEMORY.parts(5, 2)] == [(0, 2), (2, 4), (4, 5)]
-    assert list(IN_MEMORY.parts(0, 2)) == []
+    monkeypatch.setattr(shelf_module, "PART_ROWS", 2)
+    assert [(part.start, part.stop) for part in IN_MEMORY.parts(5)] == [(0, 2), (2, 4), (4, 5)]
+    assert list(IN_MEMORY.parts(0)) == []
 
 
 def test_a_full_disk_means_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tests.gears import MINUTE_NS, file_of
 
-from tapeline_backtest import report
 from tapeline_backtest.feed import Source
 from tapeline_backtest.kept import Flow
 from tapeline_backtest.report import (
@@ -27,6 +26,7 @@ from tapeline_backtest.report import (
 )
 from tapeline_common.money import ZERO
 from tapeline_common.values import InstrumentId
+from tapeline_marketdata import shelf
 
 
 def drawdown_of_the_whole(equity: Floats) -> tuple[float, float, int, int]:
@@ -52,7 +52,7 @@ curves = st.lists(st.integers(-3, 6).map(float) | st.floats(-1e6, 1e6), min_size
 def test_the_deepest_fall_is_that_of_the_whole(equity: Floats, part: int) -> None:
     """Also where the high lies in an earlier part, among equal falls, below zero and without any fall."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "PART_BARS", part)
+        patch.setattr(shelf, "PART_ROWS", part)
         assert max_drawdown(equity) == drawdown_of_the_whole(equity)
 
 
@@ -63,7 +63,7 @@ def test_days_end_where_the_next_begins(equity: Floats, part: int, data: st.Data
     hours = data.draw(st.lists(st.integers(1, 60), min_size=len(equity), max_size=len(equity)))
     time_ns = DAY_NS * 19_000 + np.cumsum(hours) * (DAY_NS // 24)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "PART_BARS", part)
+        patch.setattr(shelf, "PART_ROWS", part)
         found = daily_returns(Curve(time_ns, equity, np.zeros(len(equity), dtype=bool)))
     assert found.tolist() == daily_of_the_whole(time_ns, equity).tolist()
 
@@ -87,7 +87,7 @@ def test_a_curve_found_in_parts_is_that_of_the_whole(part: int, data: st.DataObj
         flows[name] = Flow(name, close_ns, moved, paid, ZERO, ZERO, ZERO)
     run = Run("s", {}, {}, {}, Decimal(1000), sources, 0, "", "loop", 1.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "PART_BARS", part)
+        patch.setattr(shelf, "PART_ROWS", part)
         found = equity_curve(run, flows, [])
 
     equity, invested = curve_of_the_whole(run, flows, found.time_ns)

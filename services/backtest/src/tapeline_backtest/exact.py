@@ -63,11 +63,7 @@ def _changed(units: Ints, change: Callable[[Ints], Ints], shelf: Shelf) -> Ints:
 
 def whole_column(columns: BarColumns, name: str) -> Whole:
     """A number column of a file, exactly. Raises ``NotExact``."""
-    if columns.longest_text(name) <= PROVABLE_DIGITS + 1:
-        found = _by_proof(getattr(columns, name), columns.shelf)
-        if found is not None:
-            return found
-    return whole_numbers([Decimal(text) for text in columns.texts(name)], name)
+    return _by_proof(columns, name) or whole_numbers([Decimal(text) for text in columns.texts(name)], name)
 
 
 class Limbs(NamedTuple):
@@ -109,10 +105,9 @@ def price_columns(columns: BarColumns) -> Prices:
 
 def _units(columns: BarColumns, name: str) -> tuple[list[int] | Ints, int]:
     """A column in units of its last decimal, of any length, and the decimals."""
-    if columns.longest_text(name) <= PROVABLE_DIGITS + 1:
-        found = _by_proof(getattr(columns, name), columns.shelf)
-        if found is not None:
-            return found.units, found.decimals
+    found = _by_proof(columns, name)
+    if found is not None:
+        return found.units, found.decimals
     values = [Decimal(text) for text in columns.texts(name)]
     decimals = max(decimals_of(value) for value in values)
     return [int(value.scaleb(decimals)) for value in values], decimals
@@ -196,8 +191,12 @@ def decimals_of(value: Decimal) -> int:
     return max(0, -int(value.normalize().as_tuple().exponent))
 
 
-def _by_proof(floats: npt.NDArray[np.float64], shelf: Shelf) -> Whole | None:
+def _by_proof(columns: BarColumns, name: str) -> Whole | None:
     """Fewest decimals in which every number is whole and has at most fifteen digits; ``None`` if there are none."""
+    if columns.longest_text(name) > PROVABLE_DIGITS + 1:
+        return None
+    floats: npt.NDArray[np.float64] = getattr(columns, name)
+    shelf = columns.shelf
     decimals = 0
     for part in shelf.parts(len(floats)):
         found = _decimals_by_proof(floats[part], decimals)

@@ -301,7 +301,7 @@ def equity_curve(run: Run, flows: Mapping[InstrumentId, Flow], funded: Sequence[
     payments.append(_Moves(np.array(times, dtype=np.int64), np.array(amounts)))
     equity, invested = shelf.room(len(time_ns), np.float64), shelf.room(len(time_ns), np.bool_)
     before = 0.0
-    for part in shelf.parts(len(time_ns), PART_BARS):
+    for part in shelf.parts(len(time_ns)):
         some_ns, is_last = time_ns[part], part.stop == len(time_ns)
         cash = np.zeros(len(some_ns))
         for payment in payments:
@@ -366,15 +366,11 @@ class _Holding:
         return price
 
 
-PART_BARS = 65_536
-"""Bars of a curve that are worked on at once, so that what is needed on the way stays small however long it is."""
-
-
 def max_drawdown(equity: Floats, shelf: Shelf = IN_MEMORY) -> tuple[float, float, int, int]:
     """Largest fall from a running high: (fraction of the high, amount, index of the high, index of the low)."""
     deepest, amount, high, low = -1.0, 0.0, 0, 0
     highest, highest_at = -math.inf, 0
-    for part in shelf.parts(len(equity), PART_BARS):
+    for part in shelf.parts(len(equity)):
         some = equity[part]
         highs = np.maximum(np.maximum.accumulate(some), highest)
         fall = np.divide(highs - some, highs, out=np.zeros_like(some), where=highs > 0)
@@ -391,7 +387,7 @@ def daily_returns(curve: Curve) -> Floats:
     """Returns of the last equity of each UTC day; the first day's is measured from the first equity of the curve."""
     closing = [curve.equity[:1]]
     before = None
-    for part in curve.shelf.parts(len(curve.time_ns), PART_BARS):
+    for part in curve.shelf.parts(len(curve.time_ns)):
         time_ns, equity = curve.time_ns[part], curve.equity[part]
         if before == (time_ns[0] - 1) // DAY_NS:
             # The day goes on: what ended the part before did not end it.

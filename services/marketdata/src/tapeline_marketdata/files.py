@@ -290,14 +290,10 @@ def _timeframe(path: Path, columns: BarColumns, given_ns: int | None) -> tuple[i
     return given_ns, []
 
 
-COUNTED_ROWS = 1 << 20
-"""Rows whose distances are counted at once: sorting all of them would need several columns' room."""
-
-
 def _distances(open_ns: Ints, shelf: Shelf) -> tuple[Ints, Ints]:
     """Every distance between neighbouring rows that is above zero, ascending, and how often it occurs."""
     lengths, counts = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    for part in shelf.parts(len(open_ns), COUNTED_ROWS):
+    for part in shelf.parts(len(open_ns)):
         steps = np.diff(open_ns[part.start : part.stop + 1])
         some, times = np.unique(steps[steps > 0], return_counts=True)
         lengths, place = np.unique(np.concatenate([lengths, some]), return_inverse=True)

@@ -45,11 +45,10 @@ class Shelf:
         self._mapped.append(mapped)
         return np.frombuffer(mapped, dtype=kind)
 
-    def parts(self, rows: int, size: int | None = None) -> Iterator[slice]:
-        """All rows of these columns in order, so many at a time; the memory of each part is given back behind it."""
-        size = PART_ROWS if size is None else size
-        for first in range(0, rows, size):
-            yield slice(first, min(first + size, rows))
+    def parts(self, rows: int) -> Iterator[slice]:
+        """All rows of these columns in order, ``PART_ROWS`` at a time; each part's memory is given back behind it."""
+        for first in range(0, rows, PART_ROWS):
+            yield slice(first, min(first + PART_ROWS, rows))
             self.give_back()
 
     def give_back(self) -> None:

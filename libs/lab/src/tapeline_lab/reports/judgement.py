@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tapeline_backtest.session import Session
 from tapeline_common.commands_shared import time_text
 from tapeline_common.events import Parameters, ParameterValue
+from tapeline_common.values import TrialPart
 from tapeline_lab.reports.checks import FEWEST_TRADES, Grid
 from tapeline_lab.reports.extras import Extras, Fan, Fold, Folds, Surface
 from tapeline_lab.reports.metrics import Daily, year_of
@@ -26,8 +27,6 @@ from tapeline_lab.validity import Verdict, bootstrap_interval, monte_carlo, verd
 from tapeline_lab.validity.fan import LEVELS
 
 Floats = NDArray[np.float64]
-
-IN_SAMPLE = "IN_SAMPLE"
 
 SECOND_NS = 1_000_000_000
 
@@ -103,7 +102,7 @@ def _origin(session: Session, folder: Path) -> _Origin:
     ground = ground_of(study, run)
     where = study.grounds[ground]
     is_same_days = run.first_open_ns < where.last_close_ns and run.last_close_ns > where.first_open_ns
-    return _Origin(study, run, ground, where.part == IN_SAMPLE, is_same_days)
+    return _Origin(study, run, ground, where.part == TrialPart.IN_SAMPLE, is_same_days)
 
 
 def run_of(study: Any, session: Session) -> StudiedRun:
@@ -132,7 +131,7 @@ def ground_of(study: Any, run: StudiedRun) -> int:
     """The ground that settings such as the run's were chosen on: the last training of a walk-forward, else the run's
     own period where the study has it, else the first."""
     there: list[int] = sorted({trial.ground for trial in study.trials if _is_of(trial, run)})
-    trainings = [index for index in there if study.grounds[index].part == IN_SAMPLE]
+    trainings = [index for index in there if study.grounds[index].part == TrialPart.IN_SAMPLE]
     if trainings:
         return trainings[-1]
     spans = {index: (study.grounds[index].first_open_ns, study.grounds[index].last_close_ns) for index in there}
@@ -253,7 +252,7 @@ def surface_of(study: Any, run: StudiedRun, ground: int) -> Surface | None:
         y=[float(one) for one in y],
         values=values,
         chosen=(float(own[0]), float(own[1])) if own[0] in x and own[1] in y else None,
-        ground="In the last training." if study.grounds[ground].part == IN_SAMPLE else "",
+        ground="In the last training." if study.grounds[ground].part == TrialPart.IN_SAMPLE else "",
     )
 
 
@@ -276,7 +275,7 @@ def steps_of(study: Any, run: StudiedRun) -> list[Step]:
     for _, grounds in sorted(sides.items()):
         if len(grounds) < 2:
             continue
-        training, test = grounds[IN_SAMPLE], grounds["OUT_OF_SAMPLE"]
+        training, test = grounds[TrialPart.IN_SAMPLE], grounds[TrialPart.OUT_OF_SAMPLE]
         tested = next((trial for trial in study.on(test) if _is_of(trial, run)), None)
         trained = next(
             (
