@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
 from tapeline_common.events import AccountFunded, EquityMarked, Event, OrderFilled
 from tapeline_common.money import ZERO
@@ -142,6 +143,8 @@ class _Bench:
     switches: Switches
     noted: dict[Question, Cause] = field(default_factory=dict)
     moments: dict[str, Moment] = field(default_factory=dict)
+    jobs: dict[str, Any] = field(default_factory=dict)
+    """Of the workers, in the latest run that kept the session's own time."""
 
     def script(self, causes: Collection[Cause]) -> list[Saying]:
         said = script(self.record, self.switches.changes, causes)
@@ -159,13 +162,17 @@ class _Bench:
 
     def run(self, causes: Collection[Cause]) -> Ran:
         lock_step = self.switches.lock_step and Cause.LATENCY in causes
-        return Rerun(
+        ran = Rerun(
             self.record,
             self.gear_with(causes),
             self.script(causes),
             replies=self._replies(causes),
             lock_step=lock_step,
+            jobs=self.jobs,
         ).run()
+        if not lock_step:
+            self.jobs = ran.jobs
+        return ran
 
     def note(self) -> None:
         """Run the session as it was, and note what today's code would not have said."""

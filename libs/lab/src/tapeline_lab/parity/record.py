@@ -81,13 +81,17 @@ class Record:
 
     def may_be_under_way(self, author: str, key: str) -> bool:
         """Whether a missing answer could have been recorded had the session gone on: its author had answered nothing
-        later, and either somebody had needed as long before, or the author is known to have fallen silent."""
+        later, and either somebody had needed as long before, or the author is known to have fallen silent.
+
+        The trainer may have answered later questions: models are fitted side by side and end in any order.
+        """
         pos = self.positions.get(key)
-        if not self.is_live or pos is None or pos <= self._last_answered.get(author, 0):
+        if not self.is_live or pos is None:
             return False
-        fact = self.facts[pos - 1]
-        if isinstance(fact.event, TrainingRequested):
-            return author == "trainer"
+        if self._is_fit(author, pos):
+            return (author, key) not in self.answers
+        if pos <= self._last_answered.get(author, 0):
+            return False
         return pos > self.head - self._longest_wait or pos >= self._silent_from.get(author, self.head + 1)
 
     def fell_silent(self, author: str, key: str) -> bool:
@@ -96,10 +100,17 @@ class Record:
         Services of a session end one after the other, while bars still come: the last to end go on for a while.
         """
         pos = self.positions[key]
-        if not self.is_live or pos <= self._last_answered.get(author, 0):
+        if not self.is_live:
+            return False
+        if self._is_fit(author, pos):
+            return True
+        if pos <= self._last_answered.get(author, 0):
             return False
         self._silent_from[author] = min(pos, self._silent_from.get(author, pos))
         return True
+
+    def _is_fit(self, author: str, pos: int) -> bool:
+        return author == "trainer" and isinstance(self.facts[pos - 1].event, TrainingRequested)
 
 
 def _saying(fact: Fact) -> Saying:

@@ -76,12 +76,14 @@ class Ran:
 
     Attributes:
         under_way: answers left out because the record ends while they could have been on their way.
+        jobs: what each worker was given, by the name of the fact that asked.
         states: of every core at the end, by author.
     """
 
     recorded: list[Recorded] = field(default_factory=list)
     names: Names = field(default_factory=Names)
     under_way: int = 0
+    jobs: dict[str, Any] = field(default_factory=dict)
     states: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -107,6 +109,9 @@ class Rerun:
         script: outside facts in order.
         lock_step: record every answer at once, as a backtest does, whatever the record's timetable says.
         replies: questions that are answered from the record.
+        jobs: with ``lock_step``, the jobs of the same questions in the session's own time. A worker that is given
+            another job here, because it is asked earlier than then, does it, whatever the record answers; so does one
+            that was still at it when the record ended.
         refit: with ``judged``, judge the workers as well: fit every model again.
         judged: is given what today's code would have said to each question that was answered from the record and that
             it answers otherwise.
@@ -121,6 +126,7 @@ class Rerun:
         *,
         replies: Replies = lambda _author, _key: None,
         lock_step: bool = False,
+        jobs: Mapping[str, Any] | None = None,
         judged: dict[Question, Sequence[Event]] | None = None,
         refit: bool = False,
         watch: Callable[[Fact], None] | None = None,
@@ -131,6 +137,7 @@ class Rerun:
         self._replies = replies
         self._timetable: Mapping[Question, int] = {} if lock_step else record.timetable
         self._lock_step = lock_step
+        self._jobs = jobs or {}
         self._judged = judged
         self._refit = refit
         self._watch = watch
@@ -247,13 +254,15 @@ class Rerun:
 
     def _work(self, worker: Worker, fact: Fact, key: str) -> None:
         reply = self._replies(worker.author, key)
-        if reply is None:
-            events = worker.run(worker.prepare(self.seats[worker.core].state, fact.event))
+        job = self.ran.jobs[key] = worker.prepare(self.seats[worker.core].state, fact.event)
+        is_under_way = self._record.may_be_under_way(worker.author, key)
+        if reply is None or (self._lock_step and (is_under_way or self._jobs.get(key, job) != job)):
+            events = worker.run(job)
         else:
             events = [each.event for each in reply]
+            self.ran.under_way += is_under_way
             if self._judged is not None and self._refit:
-                decided = worker.run(worker.prepare(self.seats[worker.core].state, fact.event))
-                self._judge((worker.author, key), events, decided)
+                self._judge((worker.author, key), events, worker.run(job))
         if events:
             self._queues[worker.author].append(_Pending(fact, key, events))
 
