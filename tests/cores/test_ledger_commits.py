@@ -1,9 +1,12 @@
 """The statement that commits a small group: its tables and columns are those of the projections."""
 
+from itertools import product
+
 import pytest
 
+from tapeline_common.money import ZERO
 from tapeline_ledger import commits
-from tapeline_ledger.projections import NAMES, Changes
+from tapeline_ledger.projections import NAMES, Changes, OrderRow
 from tapeline_ledger.tables import ORDER_COLUMNS, POSITION_COLUMNS
 
 
@@ -20,7 +23,7 @@ def test_rows_have_the_columns_that_the_bulk_way_writes() -> None:
 @pytest.mark.parametrize(("is_one_row", "last"), [(True, "::bytea)"), (False, "::bytea[])")])
 def test_a_statement_names_only_what_is_touched(is_one_row: bool, last: str) -> None:
     """A quiet bar touches the tape and the offset, nothing else; a value or an array for each column and the offset."""
-    text = commits.statement((("tape", is_one_row),))
+    text = commits.statement(("tape",), is_one_row=is_one_row)
     assert not any(name in text.replace("projection_offset", "") for name in NAMES)
     assert f"${len(commits.TAPE) + 1}{last}" in text
     assert f"${len(commits.TAPE) + 2}" not in text
@@ -30,7 +33,7 @@ def test_a_statement_names_only_what_is_touched(is_one_row: bool, last: str) -> 
 @pytest.mark.parametrize("is_one_row", [True, False])
 def test_a_row_that_exists_is_replaced_by_its_key_and_a_fact_never(is_one_row: bool) -> None:
     """Orders and positions are brought up to date; a second fact at a position is an error, not an update."""
-    text = commits.statement((("tape", is_one_row), ("orders", True), ("positions", is_one_row)))
+    text = commits.statement(("tape", "orders", "positions"), is_one_row=is_one_row)
     assert text.count("ON CONFLICT") == 2
     assert "ON CONFLICT (order_id) DO UPDATE SET strategy" in text
     assert "ON CONFLICT (strategy, instrument) DO UPDATE SET quantity" in text
@@ -41,6 +44,34 @@ def test_one_row_is_given_as_values_and_more_as_columns() -> None:
     rows = [[f"{column}{row}" for column, _ in commits.TAPE] for row in range(2)]
     one, values = commits.group(rows[:1], Changes(), 7)
     more, columns = commits.group(rows, Changes(), 8)
-    assert (one, more) == (commits.statement((("tape", True),)), commits.statement((("tape", False),)))
+    assert one == commits.statement(("tape",), is_one_row=True)
+    assert more == commits.statement(("tape",), is_one_row=False)
     assert values == [7, *rows[0]]
     assert columns == [8, *zip(*rows, strict=True)]
+
+
+def test_many_rows_of_one_table_make_arrays_of_all() -> None:
+    """A table beside them that gets one row is given columns of one row each, so that statements stay few."""
+    facts = [[f"{column}{row}" for column, _ in commits.TAPE] for row in range(2)]
+    mark = [column for column, _ in commits.EQUITY]
+
+    text, arguments = commits.group(facts, Changes(equity=[tuple(mark)]), 8)
+
+    assert text == commits.statement(("tape", "equity"), is_one_row=False)
+    assert arguments == [8, *zip(*facts, strict=True), *((value,) for value in mark)]
+
+
+def test_statements_are_few_whatever_is_committed_together() -> None:
+    """Each is prepared when it is first needed and kept: two for each choice of touched tables, and no more."""
+    order = OrderRow(*("",) * 7, *(ZERO,) * 3, *("",) * 4, *(ZERO,) * 3, *(0,) * 4)
+    texts = set()
+    for facts, orders, positions, fills, trades, equity in product((1, 2), *((0, 1, 2, 3) for _ in NAMES)):
+        changes = Changes(
+            orders={f"order-{number}": order for number in range(orders)},
+            positions={(f"strategy-{number}", "BTC"): ("",) * len(commits.POSITIONS) for number in range(positions)},
+            fills=[("",) * len(commits.FILLS)] * fills,
+            trades=[("",) * len(commits.TRADES)] * trades,
+            equity=[("",) * len(commits.EQUITY)] * equity,
+        )
+        texts.add(commits.group([[""] * len(commits.TAPE)] * facts, changes, facts)[0])
+    assert len(texts) == 2 * 2 ** len(NAMES)

@@ -87,7 +87,7 @@ class Sequencer:
         One id more than the answer has facts: a shorter answer than the recorded one is no repetition of it.
         """
         if answer.cause == 0:
-            return Needs(ids=tuple(draft.id for draft in answer.facts))
+            return Needs(ids=tuple([draft.id for draft in answer.facts]))
         if answer.cause > self.answered.get(author, 0):
             return Needs(cause=answer.cause)
         return Needs(ids=consequence_ids(author, answer.cause, len(answer.facts) + 1), cause=answer.cause)
@@ -262,7 +262,7 @@ class Sequencer:
                 recorded_now = self.record(author, draft.event, draft.id, 0, 0, time_ns)
                 placed[draft.id] = recorded_now.fact.pos
                 new.append(recorded_now)
-        return Admitted(tuple(placed[draft.id] for draft in answer.facts), tuple(new))
+        return Admitted(tuple([placed[draft.id] for draft in answer.facts]), tuple(new))
 
     def _admit_consequences(
         self, author: str, answer: Answer, known: Mapping[str, Fact], cause: Fact
@@ -273,7 +273,7 @@ class Sequencer:
         if known:
             is_same = all(i in known and known[i].event == d.event for i, d in zip(ids, answer.facts, strict=True))
             if is_same and beyond not in known:
-                return Admitted(tuple(known[i].pos for i in ids), ())
+                return Admitted(tuple([known[i].pos for i in ids]), ())
             return _conflict(next(iter(known)))
         answered = self.answered.get(author, 0)
         if answer.after is not None and (answer.after != answered or answer.cause <= answered):
@@ -282,11 +282,12 @@ class Sequencer:
                 f"{author} answers {answer.cause} after {answer.after}, but the tape has its answer to {answered}",
             )
         new = tuple(self.record_answer(author, [draft.event for draft in answer.facts], cause))
-        return Admitted(tuple(recorded.fact.pos for recorded in new), new)
+        return Admitted(tuple([recorded.fact.pos for recorded in new]), new)
 
 
 def consequence_ids(author: str, cause: int, count: int) -> tuple[str, ...]:
-    return tuple(f"{author}:{cause}:{index}" for index in range(count))
+    # Of a list, here and above: Python cuts a tuple made of a generator to its length, and then keeps 2,000 of each.
+    return tuple([f"{author}:{cause}:{index}" for index in range(count)])
 
 
 def _are_distinct(drafts: Sequence[Draft]) -> bool:

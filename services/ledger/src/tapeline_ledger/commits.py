@@ -1,10 +1,11 @@
 """One group in one statement: the facts, the rows projected from them and the offset, committed in one round trip.
 
 A statement outside a transaction block is a transaction of its own, so a group needs no BEGIN and no COMMIT: its parts
-are data-modifying ``WITH`` clauses of one prepared statement. A table that gets one row, as at most commits of a live
-chain, is given its values; more rows come as one array per column, whose unpacking costs as much as the row. Bulk is
-faster by COPY (``store``); the answers of a live chain come one to a few at a time, where the round trips are what
-costs.
+are data-modifying ``WITH`` clauses of one prepared statement. Where no table gets more than one row, as at most commits
+of a live chain, the values are given; else every table's rows come as one array per column, whose unpacking costs as
+much as a row. Deciding that for each table apart would save little and make some hundred statements, most of them rare:
+each that is met for the first time takes 100 KiB of the server's session for good. Bulk is faster by COPY (``store``);
+the answers of a live chain come one to a few at a time, where the round trips are what costs.
 This module makes statements and arguments; it executes nothing.
 """
 
@@ -100,27 +101,25 @@ def group(tape: Sequence[Sequence[Any]], changes: Changes, last: int) -> tuple[s
         "trades": changes.trades,
         "equity": changes.equity,
     }
+    touched = tuple([name for name, its_rows in rows.items() if its_rows])
+    is_one_row = all(len(rows[name]) == 1 for name in touched)
     arguments: list[Any] = [last]
-    touched = []
-    for name, its_rows in rows.items():
-        if its_rows:
-            touched.append((name, len(its_rows) == 1))
-            arguments.extend(its_rows[0] if len(its_rows) == 1 else zip(*its_rows, strict=True))
-    return statement(tuple(touched)), arguments
+    for name in touched:
+        arguments.extend(rows[name][0] if is_one_row else zip(*rows[name], strict=True))
+    return statement(touched, is_one_row=is_one_row), arguments
 
 
 @cache
-def statement(tables: tuple[tuple[str, bool], ...]) -> str:
+def statement(tables: tuple[str, ...], *, is_one_row: bool) -> str:
     """Text of the statement that adds rows to these tables.
 
-    ``$1`` is the offset; then come, for each table and column, a value where the table is named with ``True`` (one
-    row), else an array.
+    ``$1`` is the offset; then come, for each table and column, a value if each gets one row, else an array.
     """
     parts = []
     number = 1
-    for table, is_one_row in tables:
+    array = "" if is_one_row else "[]"
+    for table in tables:
         columns, keys = _TABLES[table]
-        array = "" if is_one_row else "[]"
         given = ", ".join(f"${number + index}::{kind}{array}" for index, (_, kind) in enumerate(columns, start=1))
         number += len(columns)
         names = ", ".join(name for name, _ in columns)

@@ -128,7 +128,7 @@ def _fault(value: Any) -> str | None:
     if isinstance(value, list | tuple):
         return _first(*value)
     if isinstance(value, msgspec.Struct):
-        return _first(*(getattr(value, name) for name in value.__struct_fields__))
+        return _first(*msgspec.structs.astuple(value))
     return None
 
 

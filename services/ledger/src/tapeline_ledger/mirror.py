@@ -28,14 +28,13 @@ from nats.js.api import (
     RetentionPolicy,
     StorageType,
     StreamConfig,
-    StreamInfo,
-    StreamState,
     SubjectTransform,
 )
 from nats.js.errors import APIError, NotFoundError
 
 from tapeline_common import subjects
 from tapeline_common.events import Event
+from tapeline_common.measures import NS_PER_S
 from tapeline_common.nats_client import BusError, NatsClient
 from tapeline_common.nats_protocol import header_block
 from tapeline_common.settings import RetentionTable
@@ -62,6 +61,7 @@ LEAST_BYTES_PER_FACT = 256
 DAY_S = 86_400.0
 
 _EXPECTED_LAST = "Nats-Expected-Last-Sequence"
+_LOOK = f"$JS.API.STREAM.INFO.{subjects.MIRROR_STREAM}"
 _HEADER = header_block(_EXPECTED_LAST, "%d")
 
 
@@ -195,38 +195,49 @@ class Mirror:
     async def _last_sequence(self) -> int:
         """Where the stream ends; it is made if missing, and made anew if it is not a copy of this log."""
         try:
-            info = await self._streams.stream_info(subjects.MIRROR_STREAM)
+            stream = await self._look()
         except NotFoundError:
-            info = await self._make()
-        last = info.state.last_seq
-        if last and not await self._is_copy(info.state):
+            stream = await self._make()
+        last = stream.state.last_seq
+        if last and not await self._is_copy(stream.state):
             self._report(f"the mirror's last message is not fact {last} of the log; making the stream anew")
             await self._streams.delete_stream(subjects.MIRROR_STREAM)
-            info = await self._make()
+            stream = await self._make()
             self.state.healed += 1
-            self.state.pos = last = info.state.last_seq
-        await self._keep_limits(info.config)
+            self.state.pos = last = stream.state.last_seq
+        await self._keep_limits(stream.config)
         return last
 
-    async def _make(self) -> StreamInfo:
+    async def _look(self) -> _Stream:
+        """Raises ``NotFoundError`` where there is no such stream.
+
+        Asked once a second, so for no more than is needed: nats-py makes objects of all that is told about a stream,
+        and of tuples on the way that Python keeps for good (up to 2,000 of each length), which looks like a leak.
+        """
+        reply = await self._client.request(_LOOK, b"", timeout=ACKNOWLEDGEMENT_TIMEOUT_S)
+        stream = _stream.decode(reply.data)
+        if stream.error is not None:
+            raise APIError.from_error(stream.error)
+        return stream
+
+    async def _make(self) -> _Stream:
         """A new stream, from the first fact on that a full one could still hold."""
         fits = self._limits.most_bytes // LEAST_BYTES_PER_FACT
-        return await self._streams.add_stream(stream_config(self._limits, max(1, self._store.head.pos - fits + 1)))
+        await self._streams.add_stream(stream_config(self._limits, max(1, self._store.head.pos - fits + 1)))
+        return await self._look()
 
-    async def _keep_limits(self, config: StreamConfig) -> None:
+    async def _keep_limits(self, config: _Config) -> None:
         """Change a stream that was made under other limits; it forgets at once what is beyond the new ones."""
         limits = self._limits
-        if (config.max_bytes, config.max_age or 0.0, config.discard) == (
-            limits.most_bytes,
-            limits.most_age_s,
-            DiscardPolicy.OLD,
-        ):
+        most_age_s = config.max_age / NS_PER_S
+        if (config.max_bytes, most_age_s, config.discard) == (limits.most_bytes, limits.most_age_s, DiscardPolicy.OLD):
             return
+        as_it_is = (await self._streams.stream_info(subjects.MIRROR_STREAM)).config
         await self._streams.update_stream(
-            config.evolve(max_bytes=limits.most_bytes, max_age=limits.most_age_s, discard=DiscardPolicy.OLD)
+            as_it_is.evolve(max_bytes=limits.most_bytes, max_age=limits.most_age_s, discard=DiscardPolicy.OLD)
         )
 
-    async def _is_copy(self, state: StreamState) -> bool:
+    async def _is_copy(self, state: _State) -> bool:
         last = state.last_seq
         if last > self._store.head.pos:
             return False
@@ -277,4 +288,26 @@ class _Acknowledgement(msgspec.Struct):
     error: dict[str, Any] | None = None
 
 
+class _Config(msgspec.Struct):
+    """Of a stream's configuration what can be changed later; ``max_age`` in ns."""
+
+    max_bytes: int = -1
+    max_age: int = 0
+    discard: str = ""
+
+
+class _State(msgspec.Struct):
+    messages: int = 0
+    last_seq: int = 0
+
+
+class _Stream(msgspec.Struct):
+    """What JetStream tells about a stream, as far as it matters here; or why it does not."""
+
+    config: _Config = msgspec.field(default_factory=_Config)
+    state: _State = msgspec.field(default_factory=_State)
+    error: dict[str, Any] | None = None
+
+
 _acknowledgement = msgspec.json.Decoder(_Acknowledgement)
+_stream = msgspec.json.Decoder(_Stream)

@@ -75,7 +75,7 @@ class Request:
         self.receipts[index] = receipt
         self.missing -= 1
         if self.missing == 0:
-            self.reply(tuple(receipt for receipt in self.receipts if receipt is not None))
+            self.reply(tuple([receipt for receipt in self.receipts if receipt is not None]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,7 +386,7 @@ class Recorder:
             _must_stand(receipts)
             self._metrics.append_seconds.observe(time.perf_counter() - said_s)
 
-        answer = Answer(fact.pos, tuple(Draft(event) for event in decisions))
+        answer = Answer(fact.pos, tuple([Draft(event) for event in decisions]))
         self.submit(self._books.core.name, [answer], reply, local=True)
 
 
