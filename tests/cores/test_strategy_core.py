@@ -9,6 +9,7 @@ import pytest
 from tapeline_common.events import (
     BarClosed,
     Event,
+    FeedOpened,
     FlattenRequested,
     HaltRequested,
     InstrumentListed,
@@ -408,6 +409,57 @@ def test_a_regime_that_never_came_does_not_stop_an_exit() -> None:
     _, said = run(history, regime(0, Regime.BULL), bar(1, "0"), bar(2, "0"))
 
     assert said == [proposed("pilot-9", Side.SELL, "2", 2, "0", which=Regime.BULL)]
+
+
+# ---- bars of the past --------------------------------------------------------------------------------------------
+
+OLD = "the bar is of the past: a later one has closed since"
+
+
+def feed(stale_after_s: int, instrument: InstrumentId = BTC) -> FeedOpened:
+    return FeedOpened(instrument, "binance", "1m", "REST", stale_after_s * SECOND_NS)
+
+
+def test_a_bar_of_the_past_is_not_acted_on() -> None:
+    """What came while nobody listened is said once for each target; the latest bar decides, entries and exits."""
+    history = given(CORE, *FLYING, feed(130), at(600))
+
+    history = history.when(bar(1, "1")).then(declined(Decline.INPUT_STALE, 1, "2", OLD))
+    history = history.when(bar(2, "1")).then_nothing()
+    history = history.when(bar(3, "0.5")).then(declined(Decline.INPUT_STALE, 3, "1", OLD))
+    history.when(bar(9, "0.5")).then(proposed("pilot-8", Side.BUY, "1", 9, "1", seconds=600))
+
+
+def test_an_exit_waits_for_the_latest_bar() -> None:
+    """Leaving on a bar of the past and entering on the next would be two orders for nothing."""
+    history = holding_two(*FLYING, feed(130))
+
+    history = history.when(bar(1, "0"), seconds=600).then(declined(Decline.INPUT_STALE, 1, "0", OLD))
+    history = history.when(bar(9, "1"), seconds=600).then_nothing()
+    history.when(bar(10, "0"), seconds=670).then(proposed("pilot-10", Side.SELL, "2", 10, "0", seconds=670))
+
+
+@pytest.mark.parametrize(("clock_s", "is_acted_on"), [(190, True), (191, False)])
+def test_a_bar_is_good_for_as_long_as_its_feed_says(clock_s: int, is_acted_on: bool) -> None:
+    """To the second: 130 s after minute 1 began it is still acted on."""
+    _, said = run(given(CORE, *FLYING, feed(130), at(clock_s)), bar(1, "1"))
+
+    assert [type(event) for event in said] == [OrderProposed if is_acted_on else TradeDeclined]
+
+
+@pytest.mark.parametrize("setup", [(), (feed(0),), (feed(130), feed(0)), (feed(130, ETH),)])
+def test_other_feeds_bars_are_never_of_the_past(setup: tuple[Event, ...]) -> None:
+    """Files and simulated markets have clocks of their own; the word that counts is the latest of this instrument."""
+    given(CORE, *FLYING, *setup, at(10**9)).when(bar(1, "1")).then(
+        proposed(f"pilot-{4 + len(setup)}", Side.BUY, "2", 1, "2", seconds=10**9)
+    )
+
+
+def test_flattening_does_not_ask_how_old_a_bar_is() -> None:
+    """The operator's order to leave is obeyed at any bar."""
+    outcome = holding_two(*FLYING, feed(130)).when(FlattenRequested("operator", "storm"), seconds=600)
+
+    assert [event.terms.purpose for event in outcome.decisions] == [Purpose.FLATTEN]
 
 
 # ---- control -----------------------------------------------------------------------------------------------------

@@ -252,7 +252,8 @@ async def test_history_comes_first_and_then_each_bar_as_it_closes(settled: Binan
     feed = exchange_feed(settled, Script(later(settled), lambda: None, later(settled)))
     await run_until_killed(feed, TapeDoor(tape))
 
-    opened = FeedOpened(BINANCE_BTC, "binance", "1m", "REST; symbol BTC/USDT; from 127.0.0.1")
+    stale_after_ns = (2 * 60 + 10 + 3) * 10**9  # two bars, what the way takes, and a poll of three seconds
+    opened = FeedOpened(BINANCE_BTC, "binance", "1m", "REST; symbol BTC/USDT; from 127.0.0.1", stale_after_ns)
     assert outside(tape) == [
         (f"feed:{BINANCE_BTC}:1", opened),
         *((f"bar:{BINANCE_BTC}:1m:{one.open_ns}", one) for one in map(binance_bar, range(12))),
@@ -631,7 +632,7 @@ def settings(feed: FeedTable, *tables: InstrumentTable) -> Settings:
 def test_the_settings_choose_the_feed() -> None:
     """One adapter of the marketdata core, with the settings' instruments, rhythm and addresses."""
     table = InstrumentTable("BTC/USDT", data="bars.csv")
-    exchange = FeedTable(kind="exchange", exchange="kraken", base_url="http://there", poll_ms=500)
+    exchange = FeedTable(kind="exchange", exchange="kraken", base_url="http://there", poll_ms=500, history_bars=900)
     assert make_adapters(settings(FeedTable(interval_ms=100), table)) == [
         ("marketdata", SyntheticFeed({BTC: table}, "1m", 0.1, 11))
     ]
@@ -639,7 +640,7 @@ def test_the_settings_choose_the_feed() -> None:
         ("marketdata", SyntheticFeed({BTC: table}, "1m", 0.25, 11, break_bar=900, break_volatility=2.5))
     ]
     assert make_adapters(settings(exchange, table)) == [
-        ("marketdata", ExchangeFeed("kraken", {BTC: "BTC/USDT"}, "1m", 0.5, base_url="http://there"))
+        ("marketdata", ExchangeFeed("kraken", {BTC: "BTC/USDT"}, "1m", 0.5, "http://there", 900))
     ]
     for timeframe in ("1m", "tick-500"):
         feed = FeedTable(kind="files", interval_ms=40, timeframe=timeframe)
@@ -657,6 +658,7 @@ def test_the_settings_choose_the_feed() -> None:
         (FeedTable(interval_ms=0), r"feed\.interval_ms is 0"),
         (FeedTable(break_volatility=-1.0), r"BTC/USDT.*break_volatility is -1\.0"),
         (FeedTable(kind="exchange", poll_ms=-1), r"feed\.poll_ms is -1"),
+        (FeedTable(kind="exchange", history_bars=0), r"feed\.history_bars is 0"),
     ],
 )
 def test_a_feed_that_cannot_run_is_refused_at_the_start(feed: FeedTable, message: str) -> None:

@@ -332,14 +332,21 @@ class InstrumentListed(Event, frozen=True, gc=False):
     calendar: str = "24/7"
 
 
-class FeedOpened(Event, frozen=True, gc=False):
-    """Where bars come from, and what was found out about the source (time unit, timeframe, content hash)."""
+class FeedOpened(Event, frozen=True, gc=False, omit_defaults=True):
+    """Where bars come from, and what was found out about the source (time unit, timeframe, content hash).
+
+    Attributes:
+        stale_after_ns: how long after its opening a bar of this feed is too old to act on, because a later one has
+            closed since; 0: never, because its bars do not close by the clock that stamps facts (files, a simulated
+            market).
+    """
 
     about: ClassVar[str] = "instrument"
     instrument: InstrumentId
     source: str
     timeframe: str
     detail: str
+    stale_after_ns: int = 0
 
 
 class BarClosed(Event, frozen=True, gc=False):

@@ -49,6 +49,7 @@ class FeedTable(Table, frozen=True):
         exchange: ccxt id, for ``kind = "exchange"``.
         base_url: other address for the exchange's REST API (a test server, a proxy); empty for the exchange's own.
         poll_ms: how often a REST feed asks for closed bars.
+        history_bars: how many closed bars of the past a REST feed says first, on a tape that has none.
     """
 
     kind: Literal["synthetic", "exchange", "files"] = "synthetic"
@@ -59,6 +60,7 @@ class FeedTable(Table, frozen=True):
     exchange: str = "binance"
     base_url: str = ""
     poll_ms: int = 2_000
+    history_bars: int = 500
 
 
 class CostsTable(Table, frozen=True):

@@ -55,6 +55,9 @@ FACTS_PER_SAY = 500
 LISTED_POLL_S = 0.25
 """How often a feed looks whether its instruments are listed; the opening of a tape takes less than a second."""
 
+SLACK_S = 10.0
+"""How late a bar of an exchange may come, beside the time between two polls, before it counts as old."""
+
 START_PRICES = {"BTC": Decimal(60_000), "ETH": Decimal(3_000), "SOL": Decimal(150)}
 """Where the synthetic market begins, by base currency, so that demo prices look familiar."""
 
@@ -76,7 +79,7 @@ def make_adapters(settings: Settings) -> list[tuple[str, Adapter]]:
             f"key feed.timeframe is {feed.timeframe}: such bars are built from files of trades (feed.kind files);"
             f" a feed of kind {feed.kind} has bars such as 1m"
         )
-    for key in ("interval_ms", "poll_ms"):
+    for key in ("interval_ms", "poll_ms", "history_bars"):
         if getattr(feed, key) <= 0:
             raise ConfigurationInvalid(f"key feed.{key} is {getattr(feed, key)}: use a number above zero")
     adapter: Adapter
@@ -94,7 +97,14 @@ def make_adapters(settings: Settings) -> list[tuple[str, Adapter]]:
         adapter = FilesFeed(files, feed.timeframe, feed.interval_ms / 1000)
     else:
         symbols = {token: table.name for token, table in tables.items()}
-        adapter = ExchangeFeed(feed.exchange, symbols, feed.timeframe, feed.poll_ms / 1000, base_url=feed.base_url)
+        adapter = ExchangeFeed(
+            feed.exchange,
+            symbols,
+            feed.timeframe,
+            feed.poll_ms / 1000,
+            base_url=feed.base_url,
+            history_bars=feed.history_bars,
+        )
     return [(CORE.name, adapter)]
 
 
@@ -158,9 +168,9 @@ class Reports:
         self._opened = state.opened.get(instrument)
         self.troubles: tuple[FeedTroubleKind, ...] = state.troubles.get(instrument, ())
 
-    def opened(self, source: str, timeframe: str, detail: str) -> list[Said]:
+    def opened(self, source: str, timeframe: str, detail: str, stale_after_ns: int = 0) -> list[Said]:
         """Where bars come from; nothing if the tape says so already."""
-        event = FeedOpened(self._instrument, source, timeframe, detail)
+        event = FeedOpened(self._instrument, source, timeframe, detail, stale_after_ns)
         return [] if event == self._opened else [self._numbered(event)]
 
     def interrupted(self, trouble: FeedTrouble) -> list[Said]:
@@ -317,6 +327,7 @@ class ExchangeFeed:
     timeframe: str
     poll_s: float
     base_url: str = ""
+    history_bars: int = 500
     limit_rate: bool = True
     sleep: Sleep = asyncio.sleep
     figures: ExchangeFigures = field(default_factory=ExchangeFigures, compare=False, repr=False)
@@ -352,10 +363,11 @@ class ExchangeFeed:
             self.timeframe,
             instrument=instrument,
             watermark_ns=None if last is None else last.open_ns,
+            history_bars=self.history_bars,
             exchange=exchange,
             sleep=self.sleep,
         )
-        await _say(door, reports.opened(self.exchange, self.timeframe, self._detail(symbol)))
+        await _say(door, reports.opened(self.exchange, self.timeframe, self._detail(symbol), self._stale_after_ns()))
         backfilled = 0
         while True:
             outcome = await bars.poll()
@@ -386,6 +398,11 @@ class ExchangeFeed:
             yield REQUESTS.name, (self.exchange, outcome), count
         yield REQUEST_SECONDS.name, (self.exchange,), self.figures.seconds
         yield RATE_BUDGET.name, (self.exchange,), self.figures.budget_used(time.monotonic())
+
+    def _stale_after_ns(self) -> int:
+        """When a bar is two bars old another has closed since; the exchange, its lines and our polling take time."""
+        length_ns = fixed_length_ns(self.timeframe)
+        return 0 if length_ns is None else 2 * length_ns + round((SLACK_S + self.poll_s) * NS_PER_S)
 
     def _detail(self, symbol: str) -> str:
         host = urlsplit(self.base_url).hostname

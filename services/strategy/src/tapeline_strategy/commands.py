@@ -14,7 +14,7 @@ import click
 from tapeline_common.commands_shared import as_json, fail, write_json
 from tapeline_common.exits import EXIT_CONFIGURATION, EXIT_ERROR, EXIT_USAGE
 from tapeline_strategy import catalogue, loading, pairs
-from tapeline_strategy.sdk import Strategy
+from tapeline_strategy.sdk import Strategy, settles_after, validate
 
 TEMPLATES = ("class", "step")
 """A class with ``on_bar``; a plain function of numbers, which can also be compiled."""
@@ -51,17 +51,28 @@ def list_strategies(to_json: bool) -> None:
         return
     for name, kind in kinds.items():
         click.echo(f"{name}: {kind.description}")
+        first, settled = _first_and_settled(kind)
+        click.echo(f"    with these values it speaks after {first:,} bars and has settled after {settled:,}")
         for each in kind.parameters:
             click.echo(f"    {each.name} = {each.default}  ({each.low} to {each.high})  {each.description}")
 
 
+def _first_and_settled(kind: Strategy) -> tuple[int, int]:
+    """Bars until its first opinion and until it depends on nothing older, with its default parameters."""
+    parameters = validate(kind, {})
+    return kind.warm_up(parameters), settles_after(kind, parameters)
+
+
 def _described(kind: Strategy) -> dict[str, Any]:
+    first, settled = _first_and_settled(kind)
     return {
         "description": kind.description,
         "defined_in": catalogue.origin(kind.name),
         "gears": ["loop", "wire", "kernel"] if kind.is_numeric else ["loop", "wire"],
         "timeframe": kind.timeframe,
         "instruments": 1 if kind.both is None else pairs.LEGS,
+        "speaks_after_bars": first,
+        "settled_after_bars": settled,
         "parameters": {
             each.name: {"default": each.default, "low": each.low, "high": each.high, "about": each.description}
             for each in kind.parameters

@@ -23,6 +23,7 @@ from tapeline_common.core import Core, Quiet, Stamp
 from tapeline_common.events import (
     BarClosed,
     Event,
+    FeedOpened,
     FlattenRequested,
     InstrumentListed,
     OrderCanceled,
@@ -138,6 +139,7 @@ class State:
         faults: why a configured instance, or (instance, preset), cannot run.
         presets: registered presets of each instance, also of instances that are configured later.
         orders: whose order it is, for each order that is not over.
+        stale_after_ns: how long after its opening a bar of an instrument decides nothing any more; absent: for ever.
     """
 
     trading: TradingState = TradingState.HALTED
@@ -148,6 +150,7 @@ class State:
     lots: dict[InstrumentId, Decimal | None] = field(default_factory=dict)
     regimes: dict[InstrumentId, Regime] = field(default_factory=dict)
     orders: dict[OrderId, tuple[InstrumentId, StrategyId]] = field(default_factory=dict)
+    stale_after_ns: dict[InstrumentId, int] = field(default_factory=dict)
 
     def seat_of(self, strategy: StrategyId, instrument: InstrumentId) -> Seat | None:
         return self.seats.get(instrument, {}).get(strategy)
@@ -226,7 +229,7 @@ def _conclude(state: State, seat: Seat, stamp: Stamp, said: list[Event]) -> None
     wanted = quantity_of(seat)
     if wanted == expected:
         return
-    refusal = _closed_door(state, seat)
+    refusal = _closed_door(state, seat) or _bar_is_stale(state, seat, stamp)
     allowed = wanted
     if refusal is None:
         refusal = _regime_bars(state, seat)
@@ -255,6 +258,15 @@ def _closed_door(state: State, seat: Seat) -> tuple[Decline, str] | None:
             return Decline.PARAMETERS_INVALID, fault
         return Decline.PRESET_MISSING, f"preset {preset!r} is not registered" if preset else "no preset is chosen"
     return None
+
+
+def _bar_is_stale(state: State, seat: Seat, stamp: Stamp) -> tuple[Decline, str] | None:
+    """Whether a later bar has closed since: history at the start, and what was missed while the feed was away, moves
+    indicators and regimes but is nothing to act on. Said of exits, too: the latest bar, moments later, decides them."""
+    stale_after_ns = state.stale_after_ns.get(seat.instrument)
+    if stale_after_ns is None or stamp.time_ns - seat.bar_open_ns <= stale_after_ns:
+        return None
+    return Decline.INPUT_STALE, "the bar is of the past: a later one has closed since"
 
 
 def _regime_bars(state: State, seat: Seat) -> tuple[Decline, str] | None:
@@ -582,6 +594,13 @@ def _unsettle(seat: Seat) -> None:
     seat.settled = 0.0 if _expected(seat) == 0 else nan
 
 
+def learn_feed(state: State, event: FeedOpened, _stamp: Stamp) -> None:
+    if event.stale_after_ns:
+        state.stale_after_ns[event.instrument] = event.stale_after_ns
+    else:
+        state.stale_after_ns.pop(event.instrument, None)
+
+
 def learn_listed(state: State, event: InstrumentListed, _stamp: Stamp) -> None:
     state.lots[event.instrument] = event.lot_size
 
@@ -608,6 +627,7 @@ CORE: Core[State] = Core(
     evolves={
         **dict.fromkeys(control.AFTER, learn_control),
         InstrumentListed: learn_listed,
+        FeedOpened: learn_feed,
         StrategyConfigured: learn_configured,
         StrategyDisableRequested: learn_disabled,
         StrategyEnableRequested: learn_enabled,
