@@ -30,7 +30,7 @@ import msgspec
 import numpy as np
 
 from bench.folding import held_mib, read_tape
-from bench.slope import Floats, Slope, fit, levels
+from bench.slope import NONE, Slope, fit, less, levels, line
 from bench.watching import SERVERS, SUPERVISOR, Usage, pids_of, programs, scraped, usage
 from tapeline_common.embedded import Running, running_stack
 from tapeline_common.wiring import installed_services
@@ -42,7 +42,8 @@ WARM_UP_SHARE = 0.4
 SAMPLE_S = 0.5
 SCRAPE_EVERY_S = 5.0
 TELL_EVERY_S = 15.0
-FOLDED_POSITIONS = 12
+FOLDED_POSITIONS = 60
+"""Caches fill up and are emptied about once a minute; these points are close enough to see that."""
 FROZEN_S = 4.0
 CATCH_UP_S = 60.0
 START_S, STOP_S = 120.0, 120.0
@@ -273,8 +274,9 @@ def _finding(name: str, window: list[Sample], held: tuple[list[float], list[floa
     times = [time_s for time_s, _ in seen]
     memory = [_memory_mib(name, one) for _, one in seen]
     at, level = levels(times, memory)
-    explained = np.interp(at, *held) if held is not None else np.zeros(len(at))
-    grown, unexplained = fit(at / 3600, level), fit(at / 3600, level - explained)
+    grown = fit(at / 3600, level)
+    explained = NONE if held is None else line([time_s / 3600 for time_s in held[0]], held[1])
+    unexplained = less(grown, explained)
     third = max(1, len(seen) // 3)
     descriptors = (_middle(seen[:third]), _middle(seen[-third:]))
     pages = [sample.metrics[name] for sample in window if name in sample.metrics]
@@ -284,7 +286,7 @@ def _finding(name: str, window: list[Sample], held: tuple[list[float], list[floa
         end_mib=memory[-1],
         grown=grown,
         unexplained=unexplained,
-        bytes_per_fact=_bytes_per_fact(window, at, explained) if held is not None else math.nan,
+        bytes_per_fact=math.nan if held is None else _bytes_per_fact(window, explained),
         descriptors=descriptors,
         threads=seen[-1][1].threads,
         cpu_percent=100 * (seen[-1][1].cpu_s - seen[0][1].cpu_s) / max(times[-1] - times[0], 1e-9),
@@ -304,11 +306,11 @@ def _middle(seen: list[tuple[float, Usage]]) -> int:
     return counts[len(counts) // 2]
 
 
-def _bytes_per_fact(window: list[Sample], at: Floats, explained: Floats) -> float:
-    if not len(at):
-        return math.nan
-    facts = _head_at(window, float(at[-1])) - _head_at(window, float(at[0]))
-    return float(explained[-1] - explained[0]) * 2**20 / facts if facts else math.nan
+def _bytes_per_fact(window: list[Sample], explained: Slope) -> float:
+    """Explained growth, MiB/h, by the facts of an hour at the pace of the window."""
+    times, heads = _heads(window)
+    facts = heads[-1] - heads[0] if heads else 0.0
+    return explained.value * 2**20 * (times[-1] - times[0]) / 3600 / facts if facts else math.nan
 
 
 def _heads(samples: list[Sample]) -> tuple[list[float], list[float]]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from bench import soak
 from bench.folding import held_mib
-from bench.slope import UNKNOWN, Floats, Slope, fit, levels
+from bench.slope import UNKNOWN, Floats, Slope, fit, levels, line
 from bench.soak import LAG, POSITION, Finding, Sample, judge, shown
 from bench.watching import Usage, of_page
 from msgspec.structs import replace
@@ -112,12 +112,37 @@ def test_descriptors_that_grow_fail_and_one_more_does_not() -> None:
 def test_what_the_facts_explain_is_not_held_against_a_service() -> None:
     """A service that grows exactly as its facts make it is steady; the growth is shown all the same."""
     seen = samples(20.0)
-    held = {"risk": ([0.0, 1200.0], [0.0, 20.0 / 3])}
+    times = np.linspace(480.0, 1200.0, 60)
+    held = {"risk": (times.tolist(), (20 * times / 3600).tolist())}
     finding = next(one for one in soak.judged(seen, held, 480.0) if one.program == "risk")
     assert finding.grown.value == pytest.approx(20.0, abs=0.2)
     assert abs(finding.unexplained.value) < 0.2
+    assert finding.unexplained.margin == pytest.approx(finding.grown.margin)
     assert finding.verdict == "steady"
     assert finding.bytes_per_fact == pytest.approx(20 / 3600 * 2**20 / 100, rel=0.02)
+
+
+def test_a_leak_is_not_explained_away() -> None:
+    """Facts that explain a part leave the rest, and how sure they do counts."""
+    times = np.linspace(480.0, 1200.0, 60)
+    saw = 0.2 * (np.arange(60) % 7) / 7
+    held = {"risk": (times.tolist(), (8 * times / 3600 + saw).tolist())}
+    finding = next(one for one in soak.judged(samples(20.0), held, 480.0) if one.program == "risk")
+    assert finding.unexplained.value == pytest.approx(12.0, abs=0.7)
+    assert finding.unexplained.margin > finding.grown.margin
+    assert [fault.partition(" by ")[0] for fault in finding.faults] == ["grows"]
+
+
+def test_the_line_through_a_saw_is_found_about_as_surely_as_it_says() -> None:
+    """Caches that are emptied when full, at any length of a tooth: the truth lies in the interval nearly always."""
+    chance = np.random.default_rng(7)
+    times = np.linspace(0.0, 0.2, 60)
+    found = [
+        line(times, 3 * times + 0.4 * ((times / tooth + chance.random()) % 1))
+        for tooth in chance.uniform(0.006, 0.06, 400)
+    ]
+    assert sum(slope.low <= 3 <= slope.high for slope in found) / 400 >= 0.95
+    assert not line(times[:9], times[:9]).is_known
 
 
 def test_an_uncertain_slope_neither_passes_nor_fails() -> None:
