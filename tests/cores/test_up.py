@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from nats.errors import ConnectionClosedError
 
 from tapeline_common import commands_run
-from tapeline_common.commands_run import _chosen_config, _watch, default_config
+from tapeline_common.commands_run import _chosen_config, _Looker, _watch, default_config
 from tapeline_common.events import HaltRequested
 from tapeline_common.status import Counts
 from tapeline_common.tape import Page, ReadRequest
@@ -44,7 +46,7 @@ async def test_looking_on_leaves_no_task_behind(monkeypatch: pytest.MonkeyPatch)
     stop = asyncio.Event()
     tasks: list[int] = []
 
-    async def look(_stack: Any, _counts: Counts) -> None:
+    async def look() -> None:
         nonlocal looks
         looks += 1
         tasks.append(len(asyncio.all_tasks()))
@@ -52,10 +54,35 @@ async def test_looking_on_leaves_no_task_behind(monkeypatch: pytest.MonkeyPatch)
             stop.set()
 
     monkeypatch.setattr(commands_run, "STATUS_S", 0.0005)
-    monkeypatch.setattr(commands_run, "_status_of", look)
-    stack: Any = SimpleNamespace(failed="")
-    assert await _watch(stack, Counts(), stop, None, True) == 0
+    stack, looker = SimpleNamespace(failed=""), SimpleNamespace(look=look)
+    assert await _watch(stack, looker, stop, None, True) == 0  # type: ignore[arg-type]
     assert tasks[-1] == tasks[0]
+
+
+async def test_looks_share_a_connection_until_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One connection for many looks; after a failure, whose look tells nothing, the next makes another."""
+    opened, closed = [], []
+    tape = MemoryTape()
+
+    @asynccontextmanager
+    async def connect(_folder: object) -> AsyncIterator[Watched]:
+        opened.append(Watched(tape))
+        yield opened[-1]
+        closed.append(opened[-1])
+
+    monkeypatch.setattr(commands_run, "operator", connect)
+    stack = SimpleNamespace(folder=Path(), children={"risk": SimpleNamespace(restarts=2)}, server_restarts={"nats": 1})
+    async with _Looker(stack) as looker:  # type: ignore[arg-type]
+        found = [await looker.look() for _ in range(3)]
+        assert [status and status.restarts for status in found] == [{"nats": 1, "risk": 2}] * 3
+        assert (len(opened), len(closed)) == (1, 0)
+
+        opened[0].trouble = ConnectionClosedError()
+        assert await looker.look() is None
+        assert closed == opened
+        assert await looker.look() is not None
+        assert len(opened) == 2
+    assert closed == opened
 
 
 class Watched:
@@ -65,9 +92,12 @@ class Watched:
         self.running = SimpleNamespace(services={"risk": 1})
         self.tape = self
         self.asked: list[int] = []
+        self.trouble: Exception | None = None
         self._tape = tape
 
     async def progress(self, _services: object, _at_most_s: float) -> dict[str, int]:
+        if self.trouble is not None:
+            raise self.trouble
         return {"risk": 7}
 
     async def read(self, request: ReadRequest) -> Page:

@@ -8,14 +8,15 @@ import signal
 import socket
 import sys
 import time
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import click
 import msgspec
 import psutil
+from nats.errors import Error as NatsError
 
 from tapeline_common import describe as description
 from tapeline_common import systemd
@@ -33,6 +34,8 @@ from tapeline_common.wiring import checked, installed_services
 
 STATUS_S = 1.0
 """How often the live table is drawn."""
+
+LOOK_TIMEOUT_S = 5.0
 
 
 def default_config() -> str:
@@ -184,12 +187,12 @@ async def _up(stack: Stack, seconds: float | None, to_json: bool) -> int:
         systemd.notify(systemd.READY)
         if not quiet:
             click.echo(f"up in {time.monotonic() - started:.1f} s; `tapeline tail -f` follows the tape, Ctrl-C stops")
-        counts = Counts()
-        code = await _watch(stack, counts, stop, None if seconds is None else started + seconds, quiet)
-        if code:
-            click.echo(stack.failed, err=True)
-            return code
-        final = await _final_status(stack, counts)
+        async with _Looker(stack) as looker:
+            code = await _watch(stack, looker, stop, None if seconds is None else started + seconds, quiet)
+            if code:
+                click.echo(stack.failed, err=True)
+                return code
+            final = await _final_status(looker)
         verified = await _verify(stack)
     finally:
         systemd.notify(systemd.STOPPING)
@@ -206,7 +209,42 @@ async def _up(stack: Stack, seconds: float | None, to_json: bool) -> int:
     return EXIT_ERROR if verified.get("fault") else EXIT_OK
 
 
-async def _watch(stack: Stack, counts: Counts, stop: asyncio.Event, until_s: float | None, quiet: bool) -> int:
+class _Looker:
+    """Looks at a running stack once a second, over one connection for as long as that holds."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._counts = Counts()
+        self._held = AsyncExitStack()
+        self._client: OperatorClient | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._let_go()
+
+    async def look(self) -> Status | None:
+        """``None``: a server is being restarted; the next look connects anew and will tell."""
+        try:
+            async with asyncio.timeout(LOOK_TIMEOUT_S):
+                if self._client is None:
+                    self._client = await self._held.enter_async_context(operator(self._stack.folder))
+                found = await self._counts.gather(self._client)
+        except (TimeoutError, TapeUnavailable, NotRunning, NatsError, OSError):
+            await self._let_go()
+            return None
+        restarts = {name: child.restarts for name, child in self._stack.children.items()}
+        return msgspec.structs.replace(found, restarts={**self._stack.server_restarts, **restarts})
+
+    async def _let_go(self) -> None:
+        self._client = None
+        with suppress(NatsError, OSError):  # a timeout is an OSError
+            async with asyncio.timeout(LOOK_TIMEOUT_S):
+                await self._held.aclose()
+
+
+async def _watch(stack: Stack, looker: _Looker, stop: asyncio.Event, until_s: float | None, quiet: bool) -> int:
     """Show what happens until told to stop, out of time, or given up."""
     live = None
     if not quiet and sys.stdout.isatty():
@@ -219,7 +257,7 @@ async def _watch(stack: Stack, counts: Counts, stop: asyncio.Event, until_s: flo
         while not stop.is_set() and not stack.failed:
             if until_s is not None and time.monotonic() >= until_s:
                 break
-            found = await _status_of(stack, counts)
+            found = await looker.look()
             if systemd.is_watched():
                 words = systemd.status("the ledger does not answer" if found is None else summary_lines(found)[0])
                 systemd.notify(systemd.ALIVE, words)
@@ -237,23 +275,9 @@ async def _watch(stack: Stack, counts: Counts, stop: asyncio.Event, until_s: flo
     return EXIT_CONFIGURATION if stack.failed else 0
 
 
-async def _status_of(stack: Stack, counts: Counts) -> Status | None:
-    try:
-        async with asyncio.timeout(5), operator(stack.folder) as client:
-            return await _with_restarts(client, stack, counts)
-    except (TimeoutError, TapeUnavailable, NotRunning, OSError):
-        return None  # a server is being restarted; the next look will tell
-
-
-async def _with_restarts(client: OperatorClient, stack: Stack, counts: Counts) -> Status:
-    found = await counts.gather(client)
-    restarts = {name: child.restarts for name, child in stack.children.items()}
-    return msgspec.structs.replace(found, restarts={**stack.server_restarts, **restarts})
-
-
-async def _final_status(stack: Stack, counts: Counts) -> Status | None:
+async def _final_status(looker: _Looker) -> Status | None:
     for _ in range(20):
-        found = await _status_of(stack, counts)
+        found = await looker.look()
         if found is not None:
             return found
         await asyncio.sleep(0.5)
