@@ -3,8 +3,9 @@
 A core remembers some things for good (ids of decided orders, counted fills), because a repetition may come however
 late. That is growth, and no leak: it is a function of the facts. So it is measured as one: the recorded tape is folded
 anew, under ``tracemalloc``, and the bytes that the state holds are read at chosen positions. What the ledger's process
-keeps beside its core (stream versions, its latest facts, rows and subjects at hand) is folded the same way. Rounding by
-the allocator is not in these figures, so they are a little low.
+keeps beside its core (stream versions, its latest facts) is folded the same way. Not folded are caches that fill up and
+are emptied (its rows and subjects at hand): they do not grow, and their teeth would hide what does. Rounding by the
+allocator is not in these figures, so they are a little low.
 """
 
 from __future__ import annotations
@@ -19,15 +20,12 @@ from typing import Any
 import asyncpg
 
 from tapeline_common.core import Core
-from tapeline_common.events import Event
 from tapeline_common.follower import Follower
 from tapeline_common.permissions import LEDGER
 from tapeline_common.remembered import Remembered
-from tapeline_common.subjects import tape
 from tapeline_common.wire import Fact, Heard, decode_facts, heard_decoder
 from tapeline_common.wiring import Service
-from tapeline_ledger import mirror, recorder, store, tables
-from tapeline_ledger.projections import PROJECTED, OrderRow, fold, orders_touched
+from tapeline_ledger import recorder, store
 
 PAGE = 5_000
 
@@ -43,25 +41,12 @@ class LedgerKeeps:
     watched: Remembered = field(default_factory=Remembered)
     latest: deque[tuple[Fact, bytes]] = field(default_factory=lambda: deque(maxlen=2 * store.KEPT_FACTS))
     recent: deque[Fact] = field(default_factory=lambda: deque(maxlen=recorder.KEPT_FACTS))
-    orders: dict[str, OrderRow] = field(default_factory=dict)
-    announced: dict[tuple[type[Event], str], str] = field(default_factory=dict)
-    mirrored: dict[tuple[type[Event], str], str] = field(default_factory=dict)
 
     def hear(self, fact: Fact, payload: bytes) -> None:
         self.versions[fact.stream] = fact.version
         self.watched[fact.stream] = fact.version
         self.latest.append((fact, payload))
         self.recent.append(fact)
-        for kept, prefix in ((self.announced, ""), (self.mirrored, mirror.PREFIX)):
-            if (type(fact.event), fact.stream) not in kept:
-                if len(kept) >= mirror.KEPT_SUBJECTS:
-                    kept.clear()
-                kept[type(fact.event), fact.stream] = prefix + tape(fact.author, type(fact.event).__name__, fact.stream)
-        if type(fact.event) in PROJECTED:
-            touched = orders_touched([fact])
-            if len(self.orders) + len(touched) > tables.KEPT_ORDERS:
-                self.orders.clear()
-            fold([fact], self.orders)
 
 
 def _core_hears(core: Core[Any]) -> Hear:
