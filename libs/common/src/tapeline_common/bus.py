@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nats.aio.client import Client
+from nats.errors import Error
 
 RECONNECT_WAIT_S = 0.25
 PING_INTERVAL_S = 5
@@ -21,6 +22,8 @@ PENDING_BYTES = 8 * 1024 * 1024
 """What may wait in the client while the server is away; a request that waited too long is asked again by its id."""
 
 OnError = Callable[[Exception], Awaitable[None]]
+ClientTrouble = Error
+"""What calls of a connected client raise when the connection does not hold."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,10 @@ from typing import Any, Self
 import click
 import msgspec
 import psutil
-from nats.errors import Error as NatsError
 
 from tapeline_common import describe as description
 from tapeline_common import systemd
+from tapeline_common.bus import ClientTrouble
 from tapeline_common.calendars import session_openings
 from tapeline_common.commands_shared import as_json, data_folder, fail, write_json
 from tapeline_common.destinations import DESTINATIONS_NAME, NO_DESTINATIONS, load_destinations
@@ -231,7 +231,7 @@ class _Looker:
                 if self._client is None:
                     self._client = await self._held.enter_async_context(operator(self._stack.folder))
                 found = await self._counts.gather(self._client)
-        except (TimeoutError, TapeUnavailable, NotRunning, NatsError, OSError):
+        except (TimeoutError, TapeUnavailable, NotRunning, ClientTrouble, OSError):
             await self._let_go()
             return None
         restarts = {name: child.restarts for name, child in self._stack.children.items()}
@@ -239,7 +239,7 @@ class _Looker:
 
     async def _let_go(self) -> None:
         self._client = None
-        with suppress(NatsError, OSError):  # a timeout is an OSError
+        with suppress(ClientTrouble, OSError):  # a timeout is an OSError
             async with asyncio.timeout(LOOK_TIMEOUT_S):
                 await self._held.aclose()
 
