@@ -43,7 +43,7 @@ SAMPLE_S = 0.5
 SCRAPE_EVERY_S = 5.0
 TELL_EVERY_S = 15.0
 FOLDED_POSITIONS = 60
-"""Caches fill up and are emptied about once a minute; these points are close enough to see that."""
+"""Enough for a line through what cores keep, some of which is in caches that are emptied when full."""
 FROZEN_S = 4.0
 CATCH_UP_S = 60.0
 START_S, STOP_S = 120.0, 120.0

@@ -107,8 +107,8 @@ def instruments_of(facts: Sequence[Fact], kind: type[TrainingRequested | ModelRe
 
 def windows_of(facts: Sequence[Fact]) -> list[tuple[str, int]]:
     """Of each model: its instrument, and when the last bar that it was fitted to opened."""
-    models = [fact.event for fact in of_kind(facts, ModelRegistered)]
-    return sorted((model.instrument, model.last_open_ns) for model in models if isinstance(model, ModelRegistered))
+    models = [fact.event for fact in facts if isinstance(fact.event, ModelRegistered)]
+    return sorted((model.instrument, model.last_open_ns) for model in models)
 
 
 def payloads(facts: Sequence[Fact]) -> list[bytes]:

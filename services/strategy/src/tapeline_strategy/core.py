@@ -139,7 +139,7 @@ class State:
         faults: why a configured instance, or (instance, preset), cannot run.
         presets: registered presets of each instance, also of instances that are configured later.
         orders: whose order it is, for each order that is not over.
-        stale_after_ns: how long after its opening a bar of an instrument decides nothing any more; absent: for ever.
+        stale_after_ns: how long after its opening a bar of an instrument decides nothing any more; 0: never.
     """
 
     trading: TradingState = TradingState.HALTED
@@ -263,8 +263,8 @@ def _closed_door(state: State, seat: Seat) -> tuple[Decline, str] | None:
 def _bar_is_stale(state: State, seat: Seat, stamp: Stamp) -> tuple[Decline, str] | None:
     """Whether a later bar has closed since: history at the start, and what was missed while the feed was away, moves
     indicators and regimes but is nothing to act on. Said of exits, too: the latest bar, moments later, decides them."""
-    stale_after_ns = state.stale_after_ns.get(seat.instrument)
-    if stale_after_ns is None or stamp.time_ns - seat.bar_open_ns <= stale_after_ns:
+    stale_after_ns = state.stale_after_ns.get(seat.instrument, 0)
+    if not stale_after_ns or stamp.time_ns - seat.bar_open_ns <= stale_after_ns:
         return None
     return Decline.INPUT_STALE, "the bar is of the past: a later one has closed since"
 
@@ -595,10 +595,7 @@ def _unsettle(seat: Seat) -> None:
 
 
 def learn_feed(state: State, event: FeedOpened, _stamp: Stamp) -> None:
-    if event.stale_after_ns:
-        state.stale_after_ns[event.instrument] = event.stale_after_ns
-    else:
-        state.stale_after_ns.pop(event.instrument, None)
+    state.stale_after_ns[event.instrument] = event.stale_after_ns
 
 
 def learn_listed(state: State, event: InstrumentListed, _stamp: Stamp) -> None:
