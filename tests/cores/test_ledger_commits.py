@@ -47,7 +47,7 @@ def test_one_row_is_given_as_values_and_more_as_columns() -> None:
     assert one == commits.statement(("tape",), is_one_row=True)
     assert more == commits.statement(("tape",), is_one_row=False)
     assert values == [7, *rows[0]]
-    assert columns == [8, *zip(*rows, strict=True)]
+    assert columns == [8, *map(list, zip(*rows, strict=True))]
 
 
 def test_many_rows_of_one_table_make_arrays_of_all() -> None:
@@ -58,7 +58,7 @@ def test_many_rows_of_one_table_make_arrays_of_all() -> None:
     text, arguments = commits.group(facts, Changes(equity=[tuple(mark)]), 8)
 
     assert text == commits.statement(("tape", "equity"), is_one_row=False)
-    assert arguments == [8, *zip(*facts, strict=True), *((value,) for value in mark)]
+    assert arguments == [8, *map(list, zip(*facts, strict=True)), *([value] for value in mark)]
 
 
 def test_statements_are_few_whatever_is_committed_together() -> None:

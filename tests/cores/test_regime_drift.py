@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
 
@@ -142,7 +143,7 @@ def independent(seed: int, paths: int, bars: int, *, shift: float = 0.0, scale: 
 
 def exact_reference() -> Reference:
     """Of a model that was exact on its training bars: evenly spread PITs."""
-    return Reference(tuple((rank + 0.5) / ENOUGH for rank in range(ENOUGH)), ())
+    return Reference(array("d", [(rank + 0.5) / ENOUGH for rank in range(ENOUGH)]), mean=0.0, deviation=1.0)
 
 
 # ---- the goals ---------------------------------------------------------------------------------------------------

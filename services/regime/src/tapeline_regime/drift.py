@@ -20,6 +20,7 @@ drift (training anew, a rollback) is the operator's choice.
 from __future__ import annotations
 
 import math
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -113,16 +114,18 @@ class Reference:
     """What the PITs of the training bars were: turns a PIT into a score.
 
     Attributes:
-        pits: ascending.
-        scores: the score of each half rank, shape (2 * len(pits) + 1,): over the training bars of mean 0, variance 1.
+        pits: ascending; packed, because every model that can still be promoted has some.
+        mean, deviation: of the normal numbers of the training bars' own ranks, so that their scores have mean 0 and
+            variance 1.
     """
 
-    pits: tuple[float, ...]
-    scores: tuple[float, ...]
+    pits: array[float]
+    mean: float
+    deviation: float
 
     def score(self, value: float) -> float:
         """In [-SCORE_LIMIT, SCORE_LIMIT]; equal PITs share the middle of their ranks."""
-        return self.scores[bisect_left(self.pits, value) + bisect_right(self.pits, value)]
+        return _limited((_normal_of_rank(self.pits, value) - self.mean) / self.deviation)
 
 
 def reference(prepared: Prepared, observations: Iterable[Sequence[float]]) -> Reference | None:
@@ -137,11 +140,16 @@ def reference(prepared: Prepared, observations: Iterable[Sequence[float]]) -> Re
     if count < LEAST_REFERENCE or min(pits) == max(pits):
         return None
     pits.sort()
-    raw = [_NORMAL.inv_cdf((0.5 * half + 0.5) / (count + 1)) for half in range(2 * count + 1)]
-    own = [raw[bisect_left(pits, value) + bisect_right(pits, value)] for value in pits]
+    own = [_normal_of_rank(pits, value) for value in pits]
     mean = math.fsum(own) / count
     deviation = math.sqrt(math.fsum((score - mean) ** 2 for score in own) / count)
-    return Reference(tuple(pits), tuple(_limited((score - mean) / deviation) for score in raw))
+    return Reference(array("d", pits), mean, deviation)
+
+
+def _normal_of_rank(pits: Sequence[float], value: float) -> float:
+    """The normal number of a value's rank among ascending ones, which are as far apart as the quantiles of as many."""
+    half_rank = bisect_left(pits, value) + bisect_right(pits, value)
+    return _NORMAL.inv_cdf((0.5 * half_rank + 0.5) / (len(pits) + 1))
 
 
 def _limited(score: float) -> float:
