@@ -39,7 +39,7 @@ class LedgerKeeps:
 
     versions: Remembered = field(default_factory=Remembered)
     watched: Remembered = field(default_factory=Remembered)
-    latest: deque[tuple[Fact, bytes]] = field(default_factory=lambda: deque(maxlen=2 * store.KEPT_FACTS))
+    latest: deque[tuple[Fact, bytes]] = field(default_factory=lambda: deque(maxlen=store.KEPT_FACTS))
     recent: deque[Fact] = field(default_factory=lambda: deque(maxlen=recorder.KEPT_FACTS))
 
     def hear(self, fact: Fact, payload: bytes) -> None:

@@ -75,7 +75,7 @@ EQUITY: Columns = (
     *((name, "numeric") for name in ("cash", "equity", "exposure")),
 )
 
-_TABLES: dict[str, tuple[Columns, tuple[str, ...]]] = {
+TABLES: dict[str, tuple[Columns, tuple[str, ...]]] = {
     "tape": (TAPE, ()),
     "orders": (ORDERS, ("order_id",)),
     "positions": (POSITIONS, ("strategy", "instrument")),
@@ -86,12 +86,11 @@ _TABLES: dict[str, tuple[Columns, tuple[str, ...]]] = {
 """Columns of each table, and the key by which a row replaces an older one."""
 
 
-def group(tape: Sequence[Sequence[Any]], changes: Changes, last: int) -> tuple[str, list[Any]]:
+def group(tape: Sequence[Sequence[Any]], changes: Changes) -> tuple[str, list[Any]]:
     """The statement that records a group and what it projects, and its arguments.
 
     Args:
-        tape: rows of the tape, with the columns of ``TAPE``.
-        last: position of the group's last fact, the projections' new offset.
+        tape: rows of the tape, with the columns of ``TAPE``, in the order of their positions.
     """
     rows: dict[str, Sequence[Sequence[Any]]] = {
         "tape": tape,
@@ -103,7 +102,7 @@ def group(tape: Sequence[Sequence[Any]], changes: Changes, last: int) -> tuple[s
     }
     touched = tuple([name for name, its_rows in rows.items() if its_rows])
     is_one_row = all(len(rows[name]) == 1 for name in touched)
-    arguments: list[Any] = [last]
+    arguments: list[Any] = []
     for name in touched:
         arguments.extend(rows[name][0] if is_one_row else _columns(rows[name]))
     return statement(touched, is_one_row=is_one_row), arguments
@@ -119,19 +118,21 @@ def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
 def statement(tables: tuple[str, ...], *, is_one_row: bool) -> str:
     """Text of the statement that adds rows to these tables.
 
-    ``$1`` is the offset; then come, for each table and column, a value if each gets one row, else an array.
+    Its parameters are, for each table and column, a value if each gets one row, else an array. Those of the tape come
+    first, so the last position in ``$1`` is the projections' new offset.
     """
+    assert tables[0] == "tape", "nothing is projected without facts"
     parts = []
     number = 1
-    array = "" if is_one_row else "[]"
+    array, last = ("", "$1") if is_one_row else ("[]", "$1[cardinality($1)]")
     for table in tables:
-        columns, keys = _TABLES[table]
-        given = ", ".join(f"${number + index}::{kind}{array}" for index, (_, kind) in enumerate(columns, start=1))
+        columns, keys = TABLES[table]
+        given = ", ".join(f"${number + index}::{kind}{array}" for index, (_, kind) in enumerate(columns))
         number += len(columns)
         names = ", ".join(name for name, _ in columns)
         source = f"VALUES ({given})" if is_one_row else f"SELECT * FROM unnest({given})"
         parts.append(f"new_{table} AS (INSERT INTO {table} ({names}) {source}{_replacing(columns, keys)})")
-    return f"WITH {', '.join(parts)} UPDATE projection_offset SET pos = $1"
+    return f"WITH {', '.join(parts)} UPDATE projection_offset SET pos = {last}"
 
 
 def _replacing(columns: Columns, keys: tuple[str, ...]) -> str:

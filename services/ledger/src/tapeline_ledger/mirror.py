@@ -33,7 +33,6 @@ from nats.js.api import (
 from nats.js.errors import APIError, NotFoundError
 
 from tapeline_common import subjects
-from tapeline_common.events import Event
 from tapeline_common.measures import NS_PER_S
 from tapeline_common.nats_client import BusError, NatsClient
 from tapeline_common.nats_protocol import header_block
@@ -51,9 +50,6 @@ CHECK_S = 1.0
 
 GATHER_S = 0.02
 """How long the mirror waits for more before it publishes: nobody trades by it, and every message costs a wake-up."""
-
-KEPT_SUBJECTS = 1_000
-"""Subjects kept at hand. Those of instruments come again and again, those of orders a few times within seconds."""
 
 LEAST_BYTES_PER_FACT = 256
 """A stored message is larger than this, so no more of them than this fit into a stream of a given size."""
@@ -135,7 +131,6 @@ class Mirror:
         self._streams = streams
         self._limits = limits
         self._woken = asyncio.Event()
-        self._subjects: dict[tuple[type[Event], str], str] = {}
 
     def wake(self) -> None:
         self._woken.set()
@@ -258,11 +253,7 @@ class Mirror:
         whether the stream still ends where we left it.
         """
         await self._publish_acknowledged(*facts[0])
-        known = self._subjects
-        between = []
-        for fact, payload in facts[1:-1]:
-            subject = known.get((type(fact.event), fact.stream)) or self._subject(fact)
-            between.append((subject, payload, _HEADER % (fact.pos - 1)))
+        between = [(_subject(fact), payload, _HEADER % (fact.pos - 1)) for fact, payload in facts[1:-1]]
         if between:
             self._client.send(between)
         if len(facts) > 1:
@@ -271,19 +262,15 @@ class Mirror:
     async def _publish_acknowledged(self, fact: Fact, payload: bytes) -> None:
         """Raises ``APIError`` if the stream refuses the message."""
         reply = await self._client.request(
-            self._subject(fact), payload, timeout=ACKNOWLEDGEMENT_TIMEOUT_S, header=_HEADER % (fact.pos - 1)
+            _subject(fact), payload, timeout=ACKNOWLEDGEMENT_TIMEOUT_S, header=_HEADER % (fact.pos - 1)
         )
         refused = _acknowledgement.decode(reply.data).error
         if refused is not None:
             raise APIError.from_error(refused)
 
-    def _subject(self, fact: Fact) -> str:
-        event = type(fact.event)
-        if len(self._subjects) >= KEPT_SUBJECTS:
-            self._subjects.clear()
-        subject = PREFIX + subjects.tape(fact.author, event.__name__, fact.stream)
-        self._subjects[event, fact.stream] = subject
-        return subject
+
+def _subject(fact: Fact) -> str:
+    return PREFIX + subjects.tape(fact.author, type(fact.event).__name__, fact.stream)
 
 
 class _Acknowledgement(msgspec.Struct):

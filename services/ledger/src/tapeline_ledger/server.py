@@ -15,7 +15,6 @@ import msgspec
 
 from tapeline_common import preceding, subjects
 from tapeline_common.core import Core
-from tapeline_common.events import Event
 from tapeline_common.metrics import Metrics
 from tapeline_common.nats_client import BusError, Listening, NatsClient
 from tapeline_common.nats_protocol import Message, header_block
@@ -31,7 +30,6 @@ from tapeline_common.tape_nats import (
     encode_stretch,
 )
 from tapeline_common.values import AppendRefusal, Realm
-from tapeline_common.wire import Fact
 from tapeline_ledger.lockstep import Plan
 from tapeline_ledger.mirror import Mirror, MirrorLimits, MirrorState
 from tapeline_ledger.recorder import Recorder
@@ -50,7 +48,6 @@ everybody. In lock step it is told after each commit, because the replay's end i
 MOST_REPLY_BYTES = 4_000_000
 MOST_REQUEST_BYTES = 4_000_000
 STOP_TIMEOUT_S = 5.0
-KEPT_SUBJECTS = 1_000
 PENDING_MESSAGES = 200_000
 PENDING_BYTES = 512 * 1024 * 1024
 
@@ -121,7 +118,6 @@ class Server:
         self._report = report
         self._metrics = metrics
         self._encoder = msgspec.json.Encoder()
-        self._subjects: dict[tuple[type[Event], str], str] = {}
         self._outbox: list[tuple[str, bytes, bytes]] = []
         self._before = Preceding(store.head.pos)
         self._moved = asyncio.Event()
@@ -187,12 +183,11 @@ class Server:
 
     def announce(self, new: Sequence[Recorded]) -> None:
         """Put facts into the outbox, with what lies before them where the type changes."""
-        known, before = self._subjects, self._before
+        before = self._before
         for recorded in new:
             fact = recorded.fact
-            event = type(fact.event)
-            name = event.__name__
-            subject = known.get((event, fact.stream)) or self._subject(fact)
+            name = type(fact.event).__name__
+            subject = subjects.tape(fact.author, name, fact.stream)
             # Whoever hears a fact also hears the one of its type right before it: there is no gap to explain.
             header = b"" if name == before.last else header_block(preceding.HEADER, before.text)
             self._outbox.append((subject, recorded.payload, header))
@@ -225,14 +220,6 @@ class Server:
     def _reply(self, inbox: str, receipts: tuple[Receipt, ...], single: bool) -> None:
         if inbox:
             self._outbox.append((inbox, encode_receipts(receipts, single=single), b""))
-
-    def _subject(self, fact: Fact) -> str:
-        event = type(fact.event)
-        if len(self._subjects) >= KEPT_SUBJECTS:
-            self._subjects.clear()
-        subject = subjects.tape(fact.author, event.__name__, fact.stream)
-        self._subjects[event, fact.stream] = subject
-        return subject
 
     def _send_outbox(self) -> None:
         """Publish what waits, or count that it could not be: everything on the bus can be had from the log as well."""

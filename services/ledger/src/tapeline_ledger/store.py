@@ -206,8 +206,7 @@ class Store:
                 raise await self._refuse(error) from error
         self.head = wanted
         self._latest += records
-        if len(self._latest) > KEPT_FACTS + KEPT_FACTS // 8:
-            del self._latest[:-KEPT_FACTS]
+        del self._latest[:-KEPT_FACTS]
 
     async def read(self, request: ReadRequest, most_bytes: int = 0) -> Page:
         """Facts asked for, in position order; ``most_bytes`` (0: any) cuts the page, but never below one fact."""
@@ -322,7 +321,7 @@ class Store:
         rows = _rows(self.head.hash, records)
         facts = [recorded.fact for recorded in records]
         if len(records) <= MOST_FACTS_PER_STATEMENT:
-            statement, arguments = commits.group(rows, await self._tables.changes(writer, facts), last)
+            statement, arguments = commits.group(rows, await self._tables.changes(writer, facts))
             prepared = self._prepared.get(statement)
             if prepared is None:
                 prepared = self._prepared[statement] = await writer.prepare(statement)

@@ -8,6 +8,7 @@ search path.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -64,16 +65,21 @@ class Tables:
         touched = orders_touched(projected)
         if touched:
             await self._load_orders(connection, touched)
-        return fold(projected, self._orders)
+        changes = fold(projected, self._orders)
+        self._let_go()
+        return changes
 
     async def _load_orders(self, connection: Any, touched: Sequence[str]) -> None:
-        if len(self._orders) + len(touched) > KEPT_ORDERS:
-            self._orders.clear()
         missing = [order for order in touched if order not in self._orders]
         if missing:
             for record in await connection.fetch(_SELECT_ORDERS, missing):
                 row = OrderRow(*record)
                 self._orders[row.order_id] = row
+
+    def _let_go(self) -> None:
+        """Forget the oldest rows, never all at once: memory would grow around the holes."""
+        for order in list(islice(self._orders, max(0, len(self._orders) - KEPT_ORDERS))):
+            del self._orders[order]
 
 
 async def _copy(connection: Any, table: str, rows: list[Row]) -> None:
