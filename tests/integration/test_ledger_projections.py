@@ -177,12 +177,14 @@ async def fill_tape(dsn: str) -> list[Recorded]:
 
 
 @pytest.mark.servers
+@pytest.mark.parametrize("kept", [500, 1], ids=["orders at hand", "orders read back"])
 @pytest.mark.parametrize("most", [0, 100], ids=["by COPY", "in one statement"])
 async def test_the_stored_tables_are_the_fold_of_the_tape(
-    database: Any, monkeypatch: pytest.MonkeyPatch, most: int
+    database: Any, monkeypatch: pytest.MonkeyPatch, most: int, kept: int
 ) -> None:
     """Written group by group, either way, and across a restart, the tables equal the plain fold; so does a rebuild."""
     monkeypatch.setattr("tapeline_ledger.store.MOST_FACTS_PER_STATEMENT", most)
+    monkeypatch.setattr("tapeline_ledger.tables.KEPT_ORDERS", kept)
     records = await fill_tape(database.ledger)
     assert await stored(database.reader) == fold_naive([recorded.fact for recorded in records])
     connection = await asyncpg.connect(database.reader)
