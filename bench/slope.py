@@ -10,8 +10,7 @@ truth for a third of simulated random walks and staircases; the median slope of 
 all. The interval used here holds it for 95 % of those, and for more where values only scatter around a level
 (``tests/cores/test_soak.py``).
 
-What facts make a core keep is no walk but a line with a saw on it: caches fill up and are emptied. There least squares
-is right (``line``). Pure: nothing is measured here.
+Pure: nothing is measured here.
 """
 
 from __future__ import annotations
@@ -32,9 +31,6 @@ BLOCKS_PER_PIECE = 5
 _T_975 = 2.160
 """Student's t, 97.5 %, 13 degrees of freedom."""
 
-_T_LARGE = 2.306
-"""The same with 8, the fewest that ``line`` has: more of them need a little less."""
-
 
 class Slope(msgspec.Struct, frozen=True):
     """Growth for each unit of time, with its 95 % interval. NaN where nothing is known."""
@@ -53,10 +49,9 @@ class Slope(msgspec.Struct, frozen=True):
 
 
 UNKNOWN = Slope(math.nan, math.nan, math.nan)
-NONE = Slope(0.0, 0.0, 0.0)
 
 
-def levels(times: Sequence[float], values: Sequence[float]) -> tuple[Floats, Floats]:
+def levels(times: Sequence[float], values: Sequence[float] | Floats) -> tuple[Floats, Floats]:
     """Mean time and mean value of the first block of each piece and of the last block; shapes (PIECES + 1,).
 
     Empty if a block has no sample.
@@ -82,25 +77,4 @@ def fit(at: Floats, level: Floats) -> Slope:
     rates = np.diff(level) / np.diff(at)
     value = float(rates.mean())
     margin = _T_975 * float(rates.std(ddof=1)) / math.sqrt(PIECES)
-    return Slope(value, value - margin, value + margin)
-
-
-def line(at: Sequence[float], values: Sequence[float]) -> Slope:
-    """The growth of values that scatter around a line, by least squares with Student's interval; ``UNKNOWN`` for less
-    than ten of them."""
-    count = len(at)
-    if count < 10:
-        return UNKNOWN
-    times, seen = np.asarray(at, dtype=np.float64), np.asarray(values, dtype=np.float64)
-    centred = times - times.mean()
-    spread = float(centred @ centred)
-    value = float(centred @ seen) / spread
-    left = seen - seen.mean() - value * centred
-    margin = _T_LARGE * math.sqrt(float(left @ left) / (count - 2) / spread)
-    return Slope(value, value - margin, value + margin)
-
-
-def less(one: Slope, other: Slope) -> Slope:
-    """The difference of two independent slopes: their errors add as squares."""
-    value, margin = one.value - other.value, math.hypot(one.margin, other.margin)
     return Slope(value, value - margin, value + margin)

@@ -20,9 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 
 import click
@@ -30,7 +30,7 @@ import msgspec
 import numpy as np
 
 from bench.folding import held_mib, read_tape
-from bench.slope import NONE, Slope, fit, less, levels, line
+from bench.slope import Slope, fit, levels
 from bench.watching import SERVERS, SUPERVISOR, Usage, pids_of, programs, scraped, usage
 from tapeline_common.embedded import Running, running_stack
 from tapeline_common.wiring import installed_services
@@ -42,8 +42,7 @@ WARM_UP_SHARE = 0.4
 SAMPLE_S = 0.5
 SCRAPE_EVERY_S = 5.0
 TELL_EVERY_S = 15.0
-FOLDED_POSITIONS = 60
-"""Enough for a line through what cores keep, some of which is in caches that are emptied when full."""
+FOLDED_POSITIONS = 120
 FROZEN_S = 4.0
 CATCH_UP_S = 60.0
 START_S, STOP_S = 120.0, 120.0
@@ -275,8 +274,9 @@ def _finding(name: str, window: list[Sample], held: tuple[list[float], list[floa
     memory = [_memory_mib(name, one) for _, one in seen]
     at, level = levels(times, memory)
     grown = fit(at / 3600, level)
-    explained = NONE if held is None else line([time_s / 3600 for time_s in held[0]], held[1])
-    unexplained = less(grown, explained)
+    explained = np.zeros(len(seen)) if held is None else np.interp(times, *held)
+    at, level = levels(times, np.array(memory) - explained)
+    unexplained = fit(at / 3600, level)
     third = max(1, len(seen) // 3)
     descriptors = (_middle(seen[:third]), _middle(seen[-third:]))
     pages = [sample.metrics[name] for sample in window if name in sample.metrics]
@@ -286,7 +286,7 @@ def _finding(name: str, window: list[Sample], held: tuple[list[float], list[floa
         end_mib=memory[-1],
         grown=grown,
         unexplained=unexplained,
-        bytes_per_fact=math.nan if held is None else _bytes_per_fact(window, explained),
+        bytes_per_fact=math.nan if held is None else _bytes_per_fact(window, float(explained[-1] - explained[0])),
         descriptors=descriptors,
         threads=seen[-1][1].threads,
         cpu_percent=100 * (seen[-1][1].cpu_s - seen[0][1].cpu_s) / max(times[-1] - times[0], 1e-9),
@@ -306,11 +306,10 @@ def _middle(seen: list[tuple[float, Usage]]) -> int:
     return counts[len(counts) // 2]
 
 
-def _bytes_per_fact(window: list[Sample], explained: Slope) -> float:
-    """Explained growth, MiB/h, by the facts of an hour at the pace of the window."""
-    times, heads = _heads(window)
+def _bytes_per_fact(window: list[Sample], explained_mib: float) -> float:
+    _, heads = _heads(window)
     facts = heads[-1] - heads[0] if heads else 0.0
-    return explained.value * 2**20 * (times[-1] - times[0]) / 3600 / facts if facts else math.nan
+    return explained_mib * 2**20 / facts if facts else math.nan
 
 
 def _heads(samples: list[Sample]) -> tuple[list[float], list[float]]:
@@ -331,17 +330,19 @@ def _faults(slope: Slope, descriptors: tuple[int, int]) -> Iterator[str]:
 
 
 def explained_growth(
-    samples: list[Sample], payloads: list[bytes], warm_s: float, say: Say
+    samples: list[Sample], payloads: list[bytes], say: Say
 ) -> dict[str, tuple[list[float], list[float]]]:
-    """Service → times and the MiB that the facts recorded until then make it keep."""
+    """Service → times and the MiB that the facts recorded until then made it need.
+
+    The most that it has needed so far: what a process no longer needs it keeps for the next time.
+    """
     times, heads = _heads(samples)
-    first = max(0, bisect_left(times, warm_s) - 1)
-    at = np.linspace(times[first], times[-1], FOLDED_POSITIONS)
+    at = np.linspace(times[0], times[-1], FOLDED_POSITIONS)
     positions = [min(int(position), len(payloads)) for position in np.interp(at, times, heads)]
     held = {}
     for name, service in installed_services().items():
         say(f"folding {positions[-1]:,} facts as {name} does")
-        held[name] = (at.tolist(), held_mib(service, payloads, positions))
+        held[name] = (at.tolist(), list(accumulate(held_mib(service, payloads, positions), max)))
     return held
 
 
@@ -388,7 +389,7 @@ def judge(
     samples: list[Sample], payloads: list[bytes], minutes: float, caught_up_s: float, faults: list[str], say: Say
 ) -> Report:
     warm_s = WARM_UP_SHARE * minutes * 60
-    held = explained_growth(samples, payloads, warm_s, say) if payloads else {}
+    held = explained_growth(samples, payloads, say) if payloads else {}
     findings = judged(samples, held, warm_s)
     faults = [*faults, *(f"{finding.program} {fault}" for finding in findings for fault in finding.faults)]
     window_s = samples[-1].time_s - warm_s

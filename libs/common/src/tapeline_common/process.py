@@ -28,6 +28,7 @@ from tapeline_common.metrics_common import BUS, LOG_LEVELS
 from tapeline_common.nats_protocol import header_value
 from tapeline_common.nats_trouble import kind_of
 from tapeline_common.opening import instrument_id
+from tapeline_common.remembered import rehearse
 from tapeline_common.service import Runner
 from tapeline_common.settings import ConfigurationInvalid, Environment, Settings, environment, load
 from tapeline_common.tape_nats import NatsTape
@@ -253,6 +254,7 @@ def settle_memory() -> None:
     A full collection of a large state takes longer than a bar's way to an order. What is made from here on is freed by
     counting references; cycles are rare, so looking for them may be rare, too.
     """
+    rehearse()
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)

@@ -131,6 +131,11 @@ class Remembered:
         return dict(sorted(found.items()))
 
 
+def rehearse() -> None:
+    """Do once what is done seldom, so that the code for it is in memory before anybody waits for it."""
+    Remembered((str(number), number) for number in range(4 * KEPT_NAMES))
+
+
 def _digests(names: Sequence[str]) -> Digests:
     return np.frombuffer(
         b"".join([blake2b(name.encode(), digest_size=_DIGEST_BYTES).digest() for name in names]), dtype=_DIGEST

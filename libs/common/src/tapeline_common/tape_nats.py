@@ -96,7 +96,7 @@ def decode_read_request(payload: bytes) -> ReadRequest:
 
 
 def encode_page(page: Page) -> bytes:
-    return _json.encode(PageReply(page.through, page.head, tuple(msgspec.Raw(fact) for fact in page.facts)))
+    return _json.encode(PageReply(page.through, page.head, tuple([msgspec.Raw(fact) for fact in page.facts])))
 
 
 def encode_stretch(lines: bytes, through: int, head: int, hash_after: bytes) -> bytes:

@@ -12,6 +12,7 @@ This module makes statements and arguments; it executes nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from functools import cache
 from typing import Any
 
@@ -104,13 +105,18 @@ def group(tape: Sequence[Sequence[Any]], changes: Changes) -> tuple[str, list[An
     is_one_row = all(len(rows[name]) == 1 for name in touched)
     arguments: list[Any] = []
     for name in touched:
-        arguments.extend(rows[name][0] if is_one_row else _columns(rows[name]))
+        given = rows[name] if name == "tape" else _with_numbers_as_text(rows[name])
+        arguments.extend(given[0] if is_one_row else _columns(given))
     return statement(touched, is_one_row=is_one_row), arguments
 
 
+def _with_numbers_as_text(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """asyncpg would take each number apart into a tuple of its digits, and Python 3.11 never uses one of 20 again."""
+    return [[str(value) if type(value) is Decimal else value for value in row] for row in rows]
+
+
 def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    """Rows turned, as lists. ``zip`` would make tuples, of which Python keeps 2,000 freed ones of each length up to 20,
-    and (3.11) never uses those of 20 again."""
+    """Rows turned, as lists: ``zip`` would make tuples, with the same end if there are 20 rows."""
     return [[row[index] for row in rows] for index in range(len(rows[0]))]
 
 
@@ -118,8 +124,8 @@ def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
 def statement(tables: tuple[str, ...], *, is_one_row: bool) -> str:
     """Text of the statement that adds rows to these tables.
 
-    Its parameters are, for each table and column, a value if each gets one row, else an array. Those of the tape come
-    first, so the last position in ``$1`` is the projections' new offset.
+    Its parameters are, for each table and column, a value if each gets one row, else an array; numbers are sent as
+    text. Those of the tape come first, so the last position in ``$1`` is the projections' new offset.
     """
     assert tables[0] == "tape", "nothing is projected without facts"
     parts = []
@@ -127,12 +133,18 @@ def statement(tables: tuple[str, ...], *, is_one_row: bool) -> str:
     array, last = ("", "$1") if is_one_row else ("[]", "$1[cardinality($1)]")
     for table in tables:
         columns, keys = TABLES[table]
-        given = ", ".join(f"${number + index}::{kind}{array}" for index, (_, kind) in enumerate(columns))
+        sent = ", ".join(f"${number + index}::{_sent(kind)}{array}" for index, (_, kind) in enumerate(columns))
         number += len(columns)
         names = ", ".join(name for name, _ in columns)
-        source = f"VALUES ({given})" if is_one_row else f"SELECT * FROM unnest({given})"
-        parts.append(f"new_{table} AS (INSERT INTO {table} ({names}) {source}{_replacing(columns, keys)})")
+        values = ", ".join(f"{name}::{kind}" for name, kind in columns)
+        source = f"(VALUES ({sent}))" if is_one_row else f"unnest({sent})"
+        insert = f"INSERT INTO {table} ({names}) SELECT {values} FROM {source} AS given ({names})"
+        parts.append(f"new_{table} AS ({insert}{_replacing(columns, keys)})")
     return f"WITH {', '.join(parts)} UPDATE projection_offset SET pos = {last}"
+
+
+def _sent(kind: str) -> str:
+    return "text" if kind == "numeric" else kind
 
 
 def _replacing(columns: Columns, keys: tuple[str, ...]) -> str:

@@ -36,6 +36,7 @@ _INT64 = 2**63
 _DECIMAL_TEXT = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,2})?")
 _DECIMAL_TEXTS = re.compile(r"(?:-?+[0-9]{1,40}+(?:\.[0-9]{1,40}+)?+(?:[eE][+-]?[0-9]{1,2}+)?+ )*+")
 """Many of them, each followed by a blank; possessive, so that nothing is kept for trying again."""
+_LISTS = (list, tuple)
 _HARMLESS = frozenset({bool, float, type(None)})
 """Kinds of values with which nothing can be wrong."""
 
@@ -125,7 +126,7 @@ def _fault(value: Any) -> str | None:
         return None if -_INT64 <= value < _INT64 else f"{str(value)[:60]} does not fit 64 bits"
     if isinstance(value, dict):
         return _first(*value.keys(), *value.values())
-    if isinstance(value, list | tuple):
+    if isinstance(value, _LISTS):
         return _first(*value)
     if isinstance(value, msgspec.Struct):
         return _first(*msgspec.structs.astuple(value))

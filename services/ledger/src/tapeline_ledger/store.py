@@ -239,7 +239,7 @@ class Store:
         kept = _cut(rows, most_bytes)
         full = kept < len(rows) or len(rows) == limit
         through = rows[kept - 1]["pos"] if full else until
-        return Page(tuple(row["payload"] for row in rows[:kept]), max(through, request.after), head)
+        return Page(tuple([row["payload"] for row in rows[:kept]]), max(through, request.after), head)
 
     async def stretch(self, request: ReadRequest, most_bytes: int = 0) -> Stretch:
         """What ``read`` gives to a chained request, without an object for each fact."""
