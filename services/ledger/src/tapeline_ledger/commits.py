@@ -133,18 +133,17 @@ def statement(tables: tuple[str, ...], *, is_one_row: bool) -> str:
     array, last = ("", "$1") if is_one_row else ("[]", "$1[cardinality($1)]")
     for table in tables:
         columns, keys = TABLES[table]
-        sent = ", ".join(f"${number + index}::{_sent(kind)}{array}" for index, (_, kind) in enumerate(columns))
+        given = ", ".join(f"${number + index}{_cast(kind, array)}" for index, (_, kind) in enumerate(columns))
         number += len(columns)
         names = ", ".join(name for name, _ in columns)
-        values = ", ".join(f"{name}::{kind}" for name, kind in columns)
-        source = f"(VALUES ({sent}))" if is_one_row else f"unnest({sent})"
-        insert = f"INSERT INTO {table} ({names}) SELECT {values} FROM {source} AS given ({names})"
-        parts.append(f"new_{table} AS ({insert}{_replacing(columns, keys)})")
+        source = f"VALUES ({given})" if is_one_row else f"SELECT * FROM unnest({given})"
+        parts.append(f"new_{table} AS (INSERT INTO {table} ({names}) {source}{_replacing(columns, keys)})")
     return f"WITH {', '.join(parts)} UPDATE projection_offset SET pos = {last}"
 
 
-def _sent(kind: str) -> str:
-    return "text" if kind == "numeric" else kind
+def _cast(kind: str, array: str) -> str:
+    sent = f"::text{array}" if kind == "numeric" else ""
+    return f"{sent}::{kind}{array}"
 
 
 def _replacing(columns: Columns, keys: tuple[str, ...]) -> str:
