@@ -25,6 +25,7 @@ from tapeline_common.events import (
     PositionChanged,
     TradeClosed,
 )
+from tapeline_common.money import ZERO
 from tapeline_common.sequencer import Recorded, Sequencer
 from tapeline_common.values import (
     CancelReason,
@@ -238,3 +239,24 @@ async def test_a_group_rolled_back_leaves_no_row_behind_in_memory(database: Any)
     await store.close()
     assert (await stored(database.reader))["orders"]["a"][14] == Decimal("1.25")
     assert (await rebuild(database.ledger)).differences == ()
+
+
+ODD_NUMBERS = ("1E+3", "0E-8", "-0.00", "-12345678901234567890", f"0.{'0' * 39}1", f"{'9' * 40}.{'9' * 40}")
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("most", [0, 100], ids=["by COPY", "in one statement"])
+@pytest.mark.parametrize("size", [1, len(ODD_NUMBERS)], ids=["one by one", "together"])
+async def test_numbers_are_stored_to_the_last_digit(
+    database: Any, monkeypatch: pytest.MonkeyPatch, most: int, size: int
+) -> None:
+    """As text or as digits, alone or in a column: what a fact says is what its table says."""
+    monkeypatch.setattr("tapeline_ledger.store.MOST_FACTS_PER_STATEMENT", most)
+    numbers = [Decimal(text) for text in ODD_NUMBERS]
+    records = record(Sequencer(Realm.LIVE), [EquityMarked(1, number, number.copy_negate(), ZERO) for number in numbers])
+    store = await Store.open(database.ledger)
+    for start in range(0, len(records), size):
+        await store.append(records[start : start + size])
+    await store.close()
+    rows = (await stored(database.reader))["equity"].values()
+    assert [(row[2], row[3]) for row in sorted(rows)] == [(number, number.copy_negate()) for number in numbers]
