@@ -3,9 +3,8 @@
 A core remembers some things for good (ids of decided orders, counted fills), because a repetition may come however
 late. That is growth, and no leak: it is a function of the facts. So it is measured as one: the recorded tape is folded
 anew, under ``tracemalloc``, and the bytes that the state holds are read at chosen positions. What the ledger's process
-keeps beside its core (stream versions, its latest facts) is folded the same way. Not folded are caches that fill up and
-are emptied (its rows and subjects at hand): they do not grow, and their teeth would hide what does. Rounding by the
-allocator is not in these figures, so they are a little low.
+keeps beside its core (stream versions, its latest facts) is folded the same way, without the few hundred order rows
+that it has at hand. Rounding by the allocator is not in these figures, so they are a little low.
 """
 
 from __future__ import annotations

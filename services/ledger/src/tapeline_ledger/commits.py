@@ -4,8 +4,8 @@ A statement outside a transaction block is a transaction of its own, so a group 
 are data-modifying ``WITH`` clauses of one prepared statement. Where no table gets more than one row, as at most commits
 of a live chain, the values are given; else every table's rows come as one array per column, whose unpacking costs as
 much as a row. Deciding that for each table apart would save little and make some hundred statements, most of them rare:
-each that is met for the first time takes 100 KiB of the server's session for good. Bulk is faster by COPY (``store``);
-the answers of a live chain come one to a few at a time, where the round trips are what costs.
+each that is met for the first time takes 100 to 200 KiB of the server's session for good. Bulk is faster by COPY
+(``store``); the answers of a live chain come one to a few at a time, where the round trips are what costs.
 This module makes statements and arguments; it executes nothing.
 """
 

@@ -36,9 +36,11 @@ _INT64 = 2**63
 _DECIMAL_TEXT = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,2})?")
 _DECIMAL_TEXTS = re.compile(r"(?:-?+[0-9]{1,40}+(?:\.[0-9]{1,40}+)?+(?:[eE][+-]?[0-9]{1,2}+)?+ )*+")
 """Many of them, each followed by a blank; possessive, so that nothing is kept for trying again."""
-_LISTS = (list, tuple)
 _HARMLESS = frozenset({bool, float, type(None)})
 """Kinds of values with which nothing can be wrong."""
+
+_LISTS = (list, tuple)
+"""Made once: ``list | tuple`` where it is asked is a new type each time."""
 
 
 def fault_of(answer: Answer) -> str | None:
