@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tapeline_common.embedded import ALLOCATOR
 from tapeline_common.settings import Environment
 from tapeline_common.wiring import installed_services
 
@@ -237,6 +238,12 @@ def test_the_dockerfile_builds_everywhere() -> None:
     assert "--constraint deploy/requirements.txt --build-constraint deploy/requirements.txt" in text
     for source in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE):
         assert all((ROOT / part).exists() for part in source.split()), source
+
+
+def test_memory_is_given_in_the_image_as_it_is_without() -> None:
+    text = (ROOT / "deploy" / "Dockerfile").read_text()
+
+    assert dict(re.findall(rf"\b({'|'.join(ALLOCATOR)})=(\S+)", text)) == ALLOCATOR
 
 
 def test_prometheus_scrapes_every_service() -> None:
