@@ -67,7 +67,9 @@ ROTATE_S = 2.0
 
 ALLOCATOR = {
     "MALLOC_ARENA_MAX": "1",
-    "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0:glibc.malloc.mmap_threshold=32768:glibc.malloc.trim_threshold=131072",
+    "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"
+    ":glibc.malloc.mmap_threshold=32768"
+    ":glibc.malloc.trim_threshold=131072",
 }
 """How glibc gives memory to a service; other C libraries know neither variable.
 
