@@ -46,7 +46,8 @@ def empty(dashboards: Dashboards, prometheus: Prometheus, window: str = WINDOW) 
     """
     nothing = {expr: where for where, expr in queries_of(dashboards, "expr")}
     for asked in range(ASKED):
-        time.sleep(SCRAPE_S if asked else 0.0)
+        if asked and nothing:
+            time.sleep(SCRAPE_S)
         nothing = {expr: where for expr, where in nothing.items() if not prometheus.series(promql(expr, window=window))}
     return nothing
 
