@@ -1,8 +1,10 @@
 """The ledger's core: what it says about positions, trades, equity, funding and the venue's balances."""
 
+from collections.abc import Callable
 from decimal import Decimal
 
 import msgspec
+import pytest
 
 from tapeline_common.core import Stamp
 from tapeline_common.events import (
@@ -17,9 +19,13 @@ from tapeline_common.events import (
     FundingPosted,
     FundingPublished,
     InstrumentListed,
+    OrderCanceled,
+    OrderExpired,
     OrderFilled,
+    OrderRejected,
     OrderSubmitted,
     OrderTerms,
+    OrderWithheld,
     PositionChanged,
     RunStarted,
     TradeClosed,
@@ -28,15 +34,19 @@ from tapeline_common.loop import Loop
 from tapeline_common.sequencer import Recorded
 from tapeline_common.testing import SECOND_NS, History, at, fingerprint, given
 from tapeline_common.values import (
+    CancelReason,
     DecimalText,
     InstrumentId,
     Liquidity,
     OrderId,
     PositionSide,
     Realm,
+    Rejection,
     Side,
     StrategyId,
+    Withheld,
 )
+from tapeline_ledger import core
 from tapeline_ledger.books import imbalances
 from tapeline_ledger.core import CORE, State, cash, closed_trade, equity, exposure, fold, inventory, note_price
 
@@ -149,6 +159,81 @@ def test_a_turning_fill_hands_the_decision_of_its_order_to_the_next_trade() -> N
         D(10),
         "decision-8",
     )
+
+
+def ordered_under_presets(count: int) -> list[OrderSubmitted]:
+    return [submitted(f"order-{number}", Side.BUY, f"decision-{number}") for number in range(count)]
+
+
+def canceled(order: str) -> OrderCanceled:
+    return OrderCanceled(OrderId(order), "c", CancelReason.REQUESTED)
+
+
+def decision_of_trade(history: History[State], *fills: OrderFilled) -> str:
+    """The decision of the trade that the last of these fills closes."""
+    for each in fills:
+        outcome = history.when(each)
+        history = outcome.history
+    (trade,) = [fact for fact in outcome.decisions if isinstance(fact, TradeClosed)]
+    return trade.decision
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        canceled,
+        lambda order: OrderExpired(order, "c"),
+        lambda order: OrderRejected(order, "c", Rejection.MARGIN_INSUFFICIENT, ""),
+        lambda order: OrderWithheld(order, "c", Withheld.TRADING_HALTED),
+        lambda order: fill(f"whole-{order}", Side.BUY, "2", "100", order=order),
+    ],
+    ids=["canceled", "expired", "rejected", "withheld", "filled"],
+)
+def test_decisions_of_ended_orders_are_forgotten_oldest_first(
+    end: Callable[[OrderId], Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However an order ends. One that nothing has ended may still open a trade, so it is never forgotten."""
+    monkeypatch.setattr(core, "KEPT_ENDED_ORDERS", 2)
+    orders = ordered_under_presets(5)
+    state = ledger(*orders, *[end(each.order) for each in orders[1:]]).state
+    assert list(state.decided) == ["order-0", "order-3", "order-4"]
+    assert list(state.ended) == ["order-3", "order-4"]
+
+
+def test_a_partly_filled_order_has_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its decision is there for the trade that its last fill opens, however many orders have come and gone."""
+    monkeypatch.setattr(core, "KEPT_ENDED_ORDERS", 0)
+    orders = ordered_under_presets(4)
+    part, out = fill("part", Side.BUY, "1.5", "100", order="order-0"), fill("out", Side.SELL, "1.5", "100")
+    history = ledger(*orders, part, out, *[canceled(each.order) for each in orders[1:]])
+    assert list(history.state.decided) == ["order-0"]
+    rest = fill("rest", Side.BUY, "0.5", "100", order="order-0")
+    assert decision_of_trade(history, rest, fill("back", Side.SELL, "0.5", "100")) == "decision-0"
+    assert history.state.decided == {}
+
+
+def test_a_fill_after_the_end_of_its_order_opens_a_trade_under_its_decision() -> None:
+    """A venue may report a fill of an order that it has called canceled; the order ends once all the same."""
+    history = ledger(*ordered_under_presets(1), canceled("order-0"), canceled("order-0"))
+    late = fill("late", Side.BUY, "2", "100", order="order-0")
+    assert decision_of_trade(history, late, fill("back", Side.SELL, "2", "100")) == "decision-0"
+    assert list(history.state.ended) == ["order-0"]
+
+
+def test_an_order_submitted_again_ends_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No core does that; a tape that says it all the same does not stop the ledger."""
+    monkeypatch.setattr(core, "KEPT_ENDED_ORDERS", 1)
+    first, second = ordered_under_presets(2)
+    twice = [first, canceled("order-0")] * 2
+    state = ledger(*twice, second, canceled("order-1"), first, canceled("order-0")).state
+    assert (list(state.decided), list(state.ended)) == (["order-0"], ["order-0"])
+
+
+def test_an_order_without_a_decision_is_not_kept() -> None:
+    """Neither one of a strategy without presets nor the end of one that nobody has submitted."""
+    history = ledger(submitted("order-in", Side.BUY, ""), OrderExpired(OrderId("order-other"), "c"))
+    assert (history.state.decided, list(history.state.ended)) == ({}, [])
+    assert decision_of_trade(history, fill("in", Side.BUY, "2", "100"), fill("out", Side.SELL, "2", "100")) == ""
 
 
 def test_a_repeated_fill_changes_nothing_and_says_nothing() -> None:

@@ -47,8 +47,8 @@ from tapeline_common.values import CancelReason, OrderId, OrderState, Purpose, T
 from tapeline_execution import gate
 from tapeline_execution.lifecycle import Order, Surprise, advance
 
-KEPT_FINISHED_ORDERS = 1024
-"""Finished orders that late reports still find; at one order a minute 17 hours. Older ones are forgotten."""
+KEPT_FINISHED_ORDERS = 512
+"""Finished orders that late reports still find; at one order a minute 8 hours. Older ones are forgotten."""
 
 Report = OrderAccepted | OrderRejected | OrderFilled | OrderCanceled | OrderExpired | OrderOutcomeUnknown
 

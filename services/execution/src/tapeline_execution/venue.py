@@ -59,7 +59,7 @@ from tapeline_execution.pricing import Found, Model, Pricing, model_of
 DAY_NS = 86_400_000_000_000
 """A UTC day; the tape's clock counts no leap seconds."""
 
-REMEMBERED_CLIENT_IDS = 1024
+REMEMBERED_CLIENT_IDS = 512
 """Client order ids of finished orders that are still refused; real venues remember open orders only."""
 
 

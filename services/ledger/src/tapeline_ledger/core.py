@@ -15,6 +15,7 @@ stamped after the hour's end, and before that fact is taken in, so that the mark
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -35,8 +36,12 @@ from tapeline_common.events import (
     FundingPosted,
     FundingPublished,
     InstrumentListed,
+    OrderCanceled,
+    OrderExpired,
     OrderFilled,
+    OrderRejected,
     OrderSubmitted,
+    OrderWithheld,
     PositionChanged,
     RunStarted,
     TradeClosed,
@@ -61,12 +66,25 @@ from tapeline_ledger.books import (
 
 HOUR_NS = 3_600_000_000_000
 
+KEPT_ENDED_ORDERS = 256
+"""Ended orders whose preset decision is still known: a venue may report a fill after it called the order canceled."""
+
+OrderEnded = OrderRejected | OrderCanceled | OrderExpired | OrderWithheld
+
 
 class Listing(msgspec.Struct, frozen=True, gc=False):
     """The two currencies of an instrument."""
 
     base: str
     quote: str
+
+
+class DecidedOrder(msgspec.Struct, gc=False):
+    """An order that was made under a preset decision, and how much of it can still be filled, in base units."""
+
+    decision: str
+    unfilled: Decimal
+    is_ended: bool = False
 
 
 @dataclass(slots=True)
@@ -76,7 +94,9 @@ class State:
     Attributes:
         currency: account currency; empty until the run has started.
         prices: last price of each instrument; before its first bar, the price of its first fill.
-        decisions: preset decision of each order that was made under one.
+        decided: orders that were made under a preset decision: those that may still fill, however long that takes, and
+            the last ``KEPT_ENDED_ORDERS`` that have ended.
+        ended: the ids of the latter, oldest first.
         counted: ``fill_name`` → position at which the fill was counted. Kept for good: a venue may repeat a fill
             however late.
         unlisted: fills of instruments nobody listed. They cannot be posted (their currencies are unknown) and show
@@ -91,7 +111,8 @@ class State:
     books: Books = field(default_factory=Books)
     listings: dict[InstrumentId, Listing] = field(default_factory=dict)
     prices: dict[InstrumentId, DecimalText] = field(default_factory=dict)
-    decisions: dict[OrderId, str] = field(default_factory=dict)
+    decided: dict[OrderId, DecidedOrder] = field(default_factory=dict)
+    ended: deque[OrderId] = field(default_factory=deque)
     counted: Remembered = field(default_factory=Remembered)
     unlisted: dict[InstrumentId, int] = field(default_factory=dict)
     unreported: list[tuple[int, str, Decimal]] = field(default_factory=list)
@@ -285,7 +306,13 @@ def list_instrument(state: State, event: InstrumentListed, _stamp: Stamp) -> Non
 
 def note_decision(state: State, event: OrderSubmitted, _stamp: Stamp) -> None:
     if event.terms.decision:
-        state.decisions[event.order] = event.terms.decision
+        state.decided.setdefault(event.order, DecidedOrder(event.terms.decision, event.terms.quantity))
+
+
+def end_order(state: State, event: OrderEnded, _stamp: Stamp) -> None:
+    order = state.decided.get(event.order)
+    if order is not None:
+        _end(state, event.order, order)
 
 
 def count_fill(state: State, event: OrderFilled, stamp: Stamp) -> None:
@@ -301,15 +328,37 @@ def count_fill(state: State, event: OrderFilled, stamp: Stamp) -> None:
     state.counted[name] = stamp.pos
     if event.instrument not in state.prices:
         state.prices[event.instrument] = DecimalText(str(event.price))
+    decision = _fill_decided(state, event)
     state.closed = post_fill(
         state.books,
         event,
         listing.base,
         listing.quote,
         _fee_in_quote(state, event, listing),
-        state.decisions.get(event.order, ""),
+        decision,
         stamp.time_ns,
     )
+
+
+def _fill_decided(state: State, fill: OrderFilled) -> str:
+    """The preset decision of a fill's order; empty without one."""
+    order = state.decided.get(fill.order)
+    if order is None:
+        return ""
+    order.unfilled -= fill.quantity
+    if order.unfilled <= 0:
+        _end(state, fill.order, order)
+    return order.decision
+
+
+def _end(state: State, name: OrderId, order: DecidedOrder) -> None:
+    """Keep an ended order for a while. Without its end an order could only be forgotten by guess or never."""
+    if order.is_ended:
+        return
+    order.is_ended = True
+    state.ended.append(name)
+    if len(state.ended) > KEPT_ENDED_ORDERS:
+        del state.decided[state.ended.popleft()]
 
 
 def pay_funding(state: State, event: FundingPublished, stamp: Stamp) -> None:
@@ -397,6 +446,7 @@ CORE = Core(
         InstrumentListed: list_instrument,
         OrderSubmitted: note_decision,
         OrderFilled: count_fill,
+        **dict.fromkeys((OrderRejected, OrderCanceled, OrderExpired, OrderWithheld), end_order),
         FundingPublished: pay_funding,
         BorrowCharged: pay_borrowing,
         BarClosed: note_price,
