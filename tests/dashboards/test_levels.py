@@ -16,8 +16,6 @@ SEVERITY = {Colour.AMBER: "ticket", Colour.RED: "page"}
 
 def rules() -> dict[str, tuple[str, str]]:
     """Alert → severity and expression."""
-    if not RULES.is_dir():
-        pytest.skip("this checkout has no deploy/prometheus/rules")
     return {
         rule["alert"]: (rule["labels"]["severity"], rule["expr"])
         for path in sorted(RULES.glob("*.yml"))
