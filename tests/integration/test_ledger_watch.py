@@ -29,7 +29,8 @@ from tapeline_ledger.surroundings import MOST_PAGE_BYTES, Disk, NatsServer, Surr
 
 pytestmark = pytest.mark.servers
 
-FACTS = 2 * PIECE_FACTS + 50
+FACTS = 250
+assert FACTS > 3 * PIECE_FACTS and FACTS % PIECE_FACTS, "a pass is of several pieces, the last one smaller"
 NOW_NS = 1_700_000_000_000_000_000
 
 
