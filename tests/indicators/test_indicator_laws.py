@@ -115,11 +115,7 @@ def test_memory_is_as_large_as_it_must_be(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        name
-        for name in NAMES
-        if CATALOGUE[name].recall is not Recall.ENDLESS and SESSION not in CATALOGUE[name].inputs
-    ],
+    [name for name in NAMES if CATALOGUE[name].recall is not Recall.ENDLESS and SESSION not in CATALOGUE[name].inputs],
 )
 def test_a_value_reaches_as_far_back_as_it_says(name: str) -> None:
     """Begun 20 bars before, a window indicator has the same value; a fading one has it after hundreds of bars.
