@@ -69,14 +69,15 @@ ALLOCATOR = {
     "MALLOC_ARENA_MAX": "1",
     "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"
     ":glibc.malloc.mmap_threshold=32768"
-    ":glibc.malloc.trim_threshold=131072",
+    ":glibc.malloc.trim_threshold=32768"
+    ":glibc.malloc.top_pad=16384",
 }
 """How glibc gives memory to a service; other C libraries know neither variable.
 
 A service computes in one thread. With a heap for each of the others, what is freed in one is not used by the next. Each
 thread would keep seven freed blocks of each size to itself: sizes come as groups of facts happen to, so these fill for
 an hour. And a large group's buffers would stretch the heap whose end is only given back if nothing lies above them; so
-large blocks come and go apart, and the end goes back sooner. All of it looks like a leak for as long as it lasts; small
+large blocks come and go apart, and of a free end 16 KiB stay. All of it looks like a leak for as long as it lasts; small
 objects are Python's own affair and know nothing of it.
 """
 
