@@ -77,8 +77,8 @@ ALLOCATOR = {
 A service computes in one thread. With a heap for each of the others, what is freed in one is not used by the next. Each
 thread would keep seven freed blocks of each size to itself: sizes come as groups of facts happen to, so these fill for
 an hour. And a large group's buffers would stretch the heap whose end is only given back if nothing lies above them; so
-large blocks come and go apart, and of a free end 16 KiB stay. All of it looks like a leak for as long as it lasts; small
-objects are Python's own affair and know nothing of it.
+large blocks come and go apart, and of a free end 16 KiB stay. All of it looks like a leak for as long as it lasts;
+small objects are Python's own affair and know nothing of it.
 """
 
 
